@@ -1,0 +1,72 @@
+"""What the benchmarks stand on: a ledger of their own on the stack, and commands to fill it with."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from commands.types import PostEntry
+from events.money import UNITS_PER_WHOLE
+from events.types import EntryType
+from partita import stack
+from partita.settings import Settings
+from partita.wiring import Wiring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """The stack's addresses by name, and the pids of its parts."""
+
+    addresses: dict[str, str]
+    parts: dict[str, int]
+
+    def settings(self) -> Settings:
+        """Return the settings of a new, empty ledger."""
+        return Settings(
+            kafka_bootstrap=self.addresses["kafka_bootstrap"],
+            schema_registry_url=self.addresses["schema_registry_url"],
+            postgres_url=SecretStr(self.addresses["postgres_url"]),
+            ledger=f"bench{uuid.uuid4().hex[:10]}",
+        )
+
+    def processes(self, **others: int) -> dict[str, int]:
+        """Return the pids to meter: the stack's parts, this process, and others."""
+        return {**self.parts, "this": os.getpid(), **others}
+
+
+def on_stack(directory: Path) -> Bench:
+    """Return the bench on the stack that is up in `directory`."""
+    status = stack.status(directory)
+    pids = {part.name: part.pid for part in status.parts if part.pid is not None}
+    return Bench(addresses=dict(status.addresses), parts=pids)
+
+
+def fill(wiring: Wiring, commands: int, accounts: int) -> None:
+    """Put `commands` on the topic, one third debits, none of them a repeat."""
+    producer = wiring.clients.producer(linger_ms=20, queue_buffering_max_messages=500_000)
+    for command in _commands(commands, accounts):
+        value = wiring.command_codec.encode(command)
+        while True:
+            try:
+                producer.produce(wiring.topics.commands, value, command.account_id)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    if producer.flush(60):
+        raise RuntimeError("the topic could not be filled within a minute")
+
+
+def _commands(count: int, accounts: int) -> Iterator[PostEntry]:
+    for number in range(count):
+        yield PostEntry(
+            command_id=str(uuid.uuid4()),
+            reply_key="bench",
+            account_id=f"account-{number % accounts:07d}",
+            entry_type=EntryType.DEBIT if number // accounts % 3 == 2 else EntryType.CREDIT,
+            amount=(number % 100 + 1) * UNITS_PER_WHOLE // 100,
+            asset="USD",
+            reference=f"bench-{number}",
+        )

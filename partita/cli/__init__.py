@@ -1,0 +1,27 @@
+"""The `partita` command."""
+
+import typer
+
+from partita.cli import demo, entries, run, stack
+
+app = typer.Typer(
+    name="partita",
+    help="Partita: an append-only settlement ledger, event-sourced on Kafka.\n\n"
+    "Addresses come from PARTITA_KAFKA_BOOTSTRAP, PARTITA_SCHEMA_REGISTRY_URL and PARTITA_POSTGRES_URL, else from "
+    "the local stack that is up (`partita stack up`).\n\n"
+    "Exit status: 0 done, 1 failed, 2 usage, 3 rejected, 4 a service is not there, 5 the outcome is not known.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(stack.app, name="stack")
+app.add_typer(run.app, name="run")
+app.command()(demo.demo)
+app.command()(entries.post)
+app.command()(entries.balance)
+app.command()(entries.statement)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,130 @@
+"""`partita run handler | balances | all`: the services, in the foreground."""
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Annotated, Final
+
+import typer
+
+from commands.handler import Turn
+from partita.cli.output import Exit, Json, err, errors_told, print_json
+from partita.services import run_balances_projection, run_handler
+from partita.settings import Settings
+from partita.wiring import Wiring
+from projections.balances import Progress
+
+app = typer.Typer(help="Run a service in the foreground, until SIGTERM.", no_args_is_help=True)
+
+Instance = Annotated[
+    str | None, typer.Option(help="Its name in its group; by itself it takes the first that is free on this machine.")
+]
+
+_SERVICES: Final = ("handler", "balances")
+_REPORT_EVERY: Final = 5.0
+_STOPPING: Final = 30.0
+
+
+class _Reporter:
+    """Says on stderr how far a service has got, every few seconds while there is something to say."""
+
+    def __init__(self, unit: str, *, as_json: bool) -> None:
+        self._unit = unit
+        self._as_json = as_json
+        self.total = 0
+        self._told = 0
+        self._told_at = time.monotonic()
+
+    def add(self, count: int) -> None:
+        self.total += count
+        now = time.monotonic()
+        if self.total > self._told and now - self._told_at >= _REPORT_EVERY:
+            rate = (self.total - self._told) / (now - self._told_at)
+            err.print(f"{self.total:,} {self._unit}, {rate:,.0f}/s")
+            self._told, self._told_at = self.total, now
+
+    def end(self) -> None:
+        if self._as_json:
+            print_json({self._unit: self.total})
+
+
+@app.callback()
+def _logging() -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    for chatty in ("httpx", "httpx2", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+@app.command()
+def handler(instance: Instance = None, json: Json = False) -> None:
+    """Handle commands: check them, append events, tell outcomes. Creates topics and schemas that are missing."""
+    reporter = _Reporter("commands", as_json=json)
+
+    def on_turn(turn: Turn) -> None:
+        reporter.add(turn.commands)
+
+    with errors_told(as_json=json):
+        run_handler(Wiring(Settings()), instance=instance, on_turn=on_turn)
+    reporter.end()
+
+
+@app.command()
+def balances(instance: Instance = None, json: Json = False) -> None:
+    """Project events into PostgreSQL: the tables `entries` and `balances`. Creates tables that are missing."""
+    reporter = _Reporter("events", as_json=json)
+
+    def on_progress(progress: Progress) -> None:
+        reporter.add(progress.events - reporter.total)
+
+    with errors_told(as_json=json):
+        asyncio.run(run_balances_projection(Wiring(Settings()), instance=instance, on_progress=on_progress))
+    reporter.end()
+
+
+@app.command(name="all")
+def run_all(json: Json = False) -> None:
+    """Run every service, each in a process of its own; when one ends, the others are stopped."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name in _SERVICES:
+            processes[name] = subprocess.Popen([sys.executable, "-m", "partita", "run", name])  # noqa: S603  # ourselves
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    except _Stop:
+        pass
+    statuses = _end(processes)
+    if json:
+        print_json(statuses)
+    if any(statuses.values()):
+        raise typer.Exit(Exit.FAILED)
+
+
+class _Stop(Exception):
+    """SIGTERM or SIGINT came."""
+
+
+def _stop(_number: int, _frame: object) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # it is being done
+    raise _Stop
+
+
+def _end(processes: dict[str, "subprocess.Popen[bytes]"]) -> dict[str, int]:
+    """Stop what still runs, and return the exit statuses by service."""
+    for process in processes.values():
+        process.terminate()
+    statuses = {}
+    for name, process in processes.items():
+        try:
+            statuses[name] = process.wait(_STOPPING)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            statuses[name] = process.wait()
+    return statuses

@@ -1,0 +1,106 @@
+"""The services as processes run them: set up what they need, serve until told to stop."""
+
+import asyncio
+import fcntl
+import gc
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+from commands.handler import Turn
+from commands.service import serve
+from events.errors import LedgerError
+from partita.settings import Settings
+from partita.wiring import Wiring
+from projections.balances import Progress, run_balances
+
+log = logging.getLogger(__name__)
+
+MOST_INSTANCES: Final = 64
+
+
+class InstanceTaken(LedgerError):
+    """Another process of the same service on this machine has the instance name."""
+
+
+def run_handler(
+    wiring: Wiring, *, instance: str | None = None, on_turn: Callable[[Turn], None] | None = None
+) -> None:
+    """Create what is missing of the topics and schemas, then handle commands until SIGTERM or SIGINT.
+
+    `instance` names this handler among those of the ledger; when None it is the first name that no other handler
+    on this machine has, so that one that comes back takes the place of the one that was killed.
+
+    Raises:
+        LedgerError: what waiting does not mend.
+    """
+    # What the handler makes for a command stays or goes with its group, and nothing of it is in cycles.
+    gc.set_threshold(100_000, 50, 100)
+    stop = threading.Event()
+    with _stopping(stop.set), _instance(wiring.settings, "handler", instance) as name:
+        count = wiring.ensure_topics()
+        log.info("handler %s of ledger %s, %d partitions", name, wiring.settings.ledger, count)
+        serve(lambda: wiring.log(name), lambda ledger_log: wiring.handler(ledger_log, count), stop, on_turn=on_turn)
+
+
+async def run_balances_projection(
+    wiring: Wiring, *, instance: str | None = None, on_progress: Callable[[Progress], None] | None = None
+) -> Progress:
+    """Migrate the read model's tables, then project events into them until SIGTERM or SIGINT.
+
+    Raises:
+        LedgerError: what waiting does not mend.
+    """
+    from projections.migrate import upgrade  # noqa: PLC0415  # Alembic is not in the plain install
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    with _instance(wiring.settings, "balances", instance) as name:
+        await asyncio.to_thread(wiring.ensure_topics)
+        await upgrade(wiring.database)
+        return await run_balances(
+            wiring.clients,
+            wiring.topics,
+            wiring.event_codec,
+            wiring.database,
+            ledger=wiring.settings.ledger,
+            stop=stop,
+            instance=name,
+            on_progress=on_progress,
+        )
+
+
+@contextmanager
+def _stopping(stop: Callable[[], None]) -> Iterator[None]:
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _instance(settings: Settings, service: str, name: str | None) -> Iterator[str]:
+    """Hold an instance name: the given one, or the first that is free on this machine."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    names = [name] if name else [f"{os.uname().nodename}-{number}" for number in range(MOST_INSTANCES)]
+    for candidate in names:
+        with (settings.state_dir / f"{settings.ledger}-{service}-{candidate}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield candidate
+            return
+    raise InstanceTaken(f"a {service} called {name or 'any of our names'} runs here already", service=service)

@@ -1,0 +1,136 @@
+"""Every setting of Partita, and the only place that reads the environment.
+
+Each is an environment variable `PARTITA_<NAME>` or an argument. What is not set comes from the local stack, when
+one is up (`partita stack up`).
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from events.errors import LedgerError
+from events.money import SCALE
+from events.topics import Topics
+
+
+class NotConfigured(LedgerError):
+    """An address is neither set nor known from a local stack that is up."""
+
+
+def _home(variable: str, fallback: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / fallback)
+
+
+class Settings(BaseSettings):
+    """The settings of one process."""
+
+    model_config = SettingsConfigDict(env_prefix="PARTITA_", frozen=True, extra="forbid")
+
+    kafka_bootstrap: str | None = Field(default=None, description="Kafka's bootstrap servers, host:port,host:port.")
+    kafka_options: dict[str, Any] = Field(
+        default={}, repr=False, description="librdkafka settings for every client (JSON): security, ..."
+    )
+    schema_registry_url: str | None = Field(default=None, description="Root of the registry's Confluent API.")
+    schema_registry_options: dict[str, Any] = Field(
+        default={}, repr=False, description="Settings of the registry's client (JSON)."
+    )
+    postgres_url: SecretStr | None = Field(default=None, description="postgresql://user:password@host:port/database")
+
+    ledger: str = Field(
+        default="ledger",
+        pattern=r"^[a-z][a-z0-9_]{0,39}$",
+        description="The ledger's name: prefix of its topics, consumer groups and PostgreSQL schema.",
+    )
+    partitions: int = Field(
+        default=12, ge=1, le=1000, description="Partitions of a new ledger; never changes afterwards."
+    )
+    replication: int = Field(default=1, ge=1, le=9, description="Replicas of each topic.")
+    asset_scales: Annotated[dict[str, int], NoDecode] = Field(
+        default={}, description="Decimals of assets that have fewer than 18: USD=2,JPY=0,USDC=6."
+    )
+    default_asset: str = Field(default="USD", description="The asset of a call that names none.")
+
+    outcome_timeout: float = Field(default=30.0, gt=0, description="Seconds that a call waits for its outcome.")
+    connect_timeout: float = Field(
+        default=8.0, gt=0, description="Seconds after which a service counts as not there."
+    )
+    group_size: int = Field(default=2000, ge=1, le=20_000, description="Most commands in one Kafka transaction.")
+
+    stack_dir: Path = Field(
+        default_factory=lambda: _home("XDG_DATA_HOME", ".local/share") / "partita" / "stack",
+        description="Where the local stack keeps its data.",
+    )
+    cache_dir: Path = Field(
+        default_factory=lambda: _home("XDG_CACHE_HOME", ".cache") / "partita", description="Where downloads are kept."
+    )
+    state_dir: Path = Field(
+        default_factory=lambda: _home("XDG_STATE_HOME", ".local/state") / "partita",
+        description="Where a service keeps what it can rebuild.",
+    )
+
+    @field_validator("asset_scales", mode="before")
+    @classmethod
+    def _parse_scales(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = (item.partition("=") for item in value.split(",") if item.strip())
+        return {asset.strip(): scale for asset, _, scale in pairs}
+
+    @field_validator("asset_scales")
+    @classmethod
+    def _check_scales(cls, value: dict[str, int]) -> dict[str, int]:
+        for asset, scale in value.items():
+            if not 0 <= scale <= SCALE:
+                raise ValueError(f"{asset}: 0 to {SCALE} decimals")
+        return value
+
+    @property
+    def topics(self) -> Topics:
+        """The names of the ledger's topics."""
+        return Topics(prefix=self.ledger)
+
+    @property
+    def postgres_schema(self) -> str:
+        """The PostgreSQL schema of the ledger's read-model tables."""
+        return self.ledger
+
+    @cached_property
+    def _local(self) -> dict[str, str]:
+        from partita.stack.addresses import read_addresses  # noqa: PLC0415  # not needed when all is configured
+
+        return read_addresses(self.stack_dir) or {}
+
+    def bootstrap(self) -> str:
+        """Return Kafka's address; raises `NotConfigured`."""
+        return self.kafka_bootstrap or self._found("kafka_bootstrap")
+
+    def registry_url(self) -> str:
+        """Return the Schema Registry's address; raises `NotConfigured`."""
+        return self.schema_registry_url or self._found("schema_registry_url")
+
+    def database_url(self) -> str:
+        """Return PostgreSQL's address, password included; raises `NotConfigured`."""
+        return self.postgres_url.get_secret_value() if self.postgres_url else self._found("postgres_url")
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment for a child process that is to work on the same ledger."""
+        return {
+            **os.environ,
+            "PARTITA_KAFKA_BOOTSTRAP": self.bootstrap(),
+            "PARTITA_SCHEMA_REGISTRY_URL": self.registry_url(),
+            "PARTITA_POSTGRES_URL": self.database_url(),
+            "PARTITA_LEDGER": self.ledger,
+            "PARTITA_STATE_DIR": str(self.state_dir),
+        }
+
+    def _found(self, name: str) -> str:
+        if name not in self._local:
+            raise NotConfigured(
+                f"PARTITA_{name.upper()} is not set and no local stack is up: set it, or run `partita stack up`",
+                setting=f"PARTITA_{name.upper()}",
+            )
+        return self._local[name]

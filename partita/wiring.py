@@ -1,0 +1,136 @@
+"""The composition root: the only module that makes clients and services, from settings."""
+
+from collections.abc import Callable
+from functools import cached_property
+
+from commands.codec import CommandCodec, OutcomeCodec, command_codec
+from commands.group import Codecs, Decider
+from commands.handler import Handler
+from commands.restore import Restorer
+from commands.types import Policy
+from events.clients import KafkaClients, check_broker
+from events.codec import EventCodec, event_codec
+from events.kafka_log import KafkaLog
+from events.log import Log
+from events.registry import Registry
+from events.topics import Topics, check_partition_count, ensure_topics
+from partita.requester import Requester
+from partita.settings import Settings
+from projections.database import Database
+from projections.queries import ReadModel
+
+
+class Wiring:
+    """Everything that one process stands on. Nothing is connected before it is asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.topics: Topics = settings.topics
+
+    @cached_property
+    def clients(self) -> KafkaClients:
+        """The maker of Kafka clients."""
+        return KafkaClients(bootstrap=self.settings.bootstrap(), options=self.settings.kafka_options)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The Schema Registry."""
+        return Registry(
+            self.settings.registry_url(),
+            timeout=self.settings.connect_timeout / 2,
+            options=self.settings.schema_registry_options,
+        )
+
+    def close(self) -> None:
+        """Let go of what is shared by the things made here; those are closed by whoever asked for them."""
+        if "registry" in self.__dict__:
+            self.registry.close()
+
+    @cached_property
+    def schema_ids(self) -> dict[str, int]:
+        """The ids of all schemas, registered now if they were not."""
+        return self.registry.register()
+
+    @cached_property
+    def command_codec(self) -> CommandCodec:
+        """The codec of commands."""
+        return command_codec(self.schema_ids, self.registry.lookup)
+
+    @cached_property
+    def event_codec(self) -> EventCodec:
+        """The codec of events."""
+        return event_codec(self.schema_ids, self.registry.lookup)
+
+    @cached_property
+    def outcome_codec(self) -> OutcomeCodec:
+        """The codec of outcomes."""
+        return OutcomeCodec(self.schema_ids, self.event_codec, self.registry.lookup)
+
+    @property
+    def database(self) -> Database:
+        """Where the read model is."""
+        return Database(
+            url=self.settings.database_url(),
+            schema=self.settings.postgres_schema,
+            connect_timeout=self.settings.connect_timeout,
+        )
+
+    def check_broker(self) -> None:
+        """Return when Kafka answers; raises `BrokerUnavailable`."""
+        check_broker(self.clients, timeout=self.settings.connect_timeout)
+
+    def ensure_topics(self) -> int:
+        """Create the topics that are missing and return the partition count; raises `PartitionCountMismatch`."""
+        self.check_broker()
+        return ensure_topics(
+            self.clients,
+            self.topics,
+            partitions=self.settings.partitions,
+            replication=self.settings.replication,
+        )
+
+    def partition_count(self) -> int:
+        """Return the ledger's partition count; raises `TopicMissing` when there is no ledger yet."""
+        return check_partition_count(self.clients, self.topics, timeout=self.settings.connect_timeout)
+
+    def requester(self) -> Requester:
+        """Return a requester, not started; registers the schemas if they were not."""
+        self.check_broker()
+        return Requester(
+            self.clients,
+            self.topics,
+            self.command_codec,
+            self.outcome_codec,
+            connect_timeout=self.settings.connect_timeout,
+            outcome_timeout=self.settings.outcome_timeout,
+        )
+
+    def read_model(self) -> ReadModel:
+        """Return the read model; it connects when it is asked something."""
+        return ReadModel(self.database, timeout=self.settings.connect_timeout)
+
+    def log(self, instance: str) -> Log:
+        """Return a new log for a handler of this instance name; it joins the group at once."""
+        return KafkaLog(
+            self.clients,
+            self.topics,
+            group=f"{self.settings.ledger}.handler",
+            instance=instance,
+            timeout=self.settings.connect_timeout,
+        )
+
+    def handler(
+        self, log: Log, partition_count: int, *, on_restore: Callable[[int, int, int], None] | None = None
+    ) -> Handler:
+        """Return a handler on `log`."""
+        codecs = Codecs(self.command_codec, self.event_codec, self.outcome_codec)
+        policy = Policy(asset_scales=self.settings.asset_scales)
+        return Handler(
+            log=log,
+            topics=self.topics,
+            events=self.event_codec,
+            decider=Decider(self.topics, codecs, policy),
+            partition_count=partition_count,
+            group_size=self.settings.group_size,
+            restorer=Restorer(log, self.event_codec, on_progress=on_restore),
+        )

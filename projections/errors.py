@@ -1,0 +1,64 @@
+"""What a reader or a projection service can meet, beyond the errors of the log itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from events.errors import LedgerError
+
+
+class ReadModelUnavailable(LedgerError):
+    """PostgreSQL did not answer in time, or the read model's tables are not there yet."""
+
+    retriable = True
+
+
+class ReadModelBehind(LedgerError):
+    """The read model has not got to the wanted event within the wait, or has stopped before it.
+
+    `reached` is the last sequence that it holds of the partition, or None.
+    """
+
+    retriable = True
+
+    def __init__(
+        self, *, partition: int, wanted: int, reached: int | None, waited: float, halted: str | None = None
+    ) -> None:
+        why = f"it has stopped there: {halted}" if halted else f"waited {waited:.1f} s"
+        super().__init__(
+            f"the read model has got to sequence {reached} of partition {partition}, not yet to {wanted}; {why}",
+            partition=partition,
+            wanted=wanted,
+            reached=reached,
+            waited=waited,
+            halted=halted,
+        )
+
+
+class EntryNotFound(LedgerError):
+    """No entry has this id, as far as the read model has got."""
+
+    def __init__(self, entry_id: str) -> None:
+        super().__init__(f"there is no entry {entry_id[:80]!r}", entry_id=entry_id)
+
+
+class InvalidCursor(LedgerError):
+    """The cursor is none of ours, or belongs to another statement."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the cursor can't be used: {reason}", reason=reason)
+
+
+class PositionConflict(LedgerError):
+    """Another instance writes the same partitions: its position had moved, so nothing was written."""
+
+    retriable = True
+
+
+class PartitionsHalted(LedgerError):
+    """The projection ended in order, but had halted some partitions; `reasons` says why, by number."""
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        listed = "; ".join(f"partition {partition}: {reason}" for partition, reason in sorted(reasons.items()))
+        details: dict[str, Any] = {"partitions": sorted(reasons)}
+        super().__init__(f"halted: {listed}", **details)
+        self.reasons = dict(reasons)

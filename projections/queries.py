@@ -1,0 +1,249 @@
+"""Questions to the read model: balances, entries, statements, and waiting until it has got to an event.
+
+Statements are SQLAlchemy expressions, compiled once, and run on a small pool of connections. Any number of calls
+may wait at once: they queue for the pool, each for a bounded time.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import asyncpg
+from sqlalchemy import Select, bindparam, select
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+
+from projections.cursors import Cursor
+from projections.database import LOST, Database
+from projections.errors import EntryNotFound
+from projections.records import BalanceRow, EntryRow, Page, PositionRow
+from projections.store import PROJECTION
+from projections.tables import balances, entries, positions
+from projections.waiting import Waiting
+
+MOST_ENTRIES: Final = 1000
+"""Most entries of one page."""
+_FIRST_RETRY: Final = 0.05
+_RETRY_FOR: Final = 3.0
+"""Seconds within which a lost connection is made again, without the caller's noticing."""
+
+_ENTRY: Final = select(
+    entries.c.entry_id,
+    entries.c.partition,
+    entries.c.sequence,
+    entries.c.account_id,
+    entries.c.version,
+    entries.c.entry_type,
+    entries.c.amount,
+    entries.c.asset,
+    entries.c.running_balance,
+    entries.c.command_id,
+    entries.c.reference,
+    entries.c.metadata,
+    entries.c.effective_at,
+    entries.c.recorded_at,
+)
+_BALANCE: Final = select(
+    balances.c.account_id, balances.c.asset, balances.c.balance, balances.c.version, balances.c.updated_at
+).where(balances.c.account_id == bindparam("account_id"))
+
+
+def _statement(*, newest_first: bool, of_asset: bool) -> Select[Any]:
+    version = entries.c.version
+    beyond = version < bindparam("version") if newest_first else version > bindparam("version")
+    wanted = _ENTRY.where(entries.c.account_id == bindparam("account_id"), beyond)
+    if of_asset:
+        wanted = wanted.where(entries.c.asset == bindparam("asset"))
+    return wanted.order_by(version.desc() if newest_first else version).limit(bindparam("limit"))
+
+
+_QUERIES: Final[Mapping[str, Select[Any]]] = {
+    "entry": _ENTRY.where(entries.c.entry_id == bindparam("entry_id")),
+    "balance": _BALANCE.where(balances.c.asset == bindparam("asset")),
+    "account": _BALANCE.order_by(balances.c.asset),
+    "entries up": _statement(newest_first=False, of_asset=False),
+    "entries up of asset": _statement(newest_first=False, of_asset=True),
+    "entries down": _statement(newest_first=True, of_asset=False),
+    "entries down of asset": _statement(newest_first=True, of_asset=True),
+    "positions": select(
+        positions.c.partition,
+        positions.c.next_offset,
+        positions.c.next_sequence,
+        positions.c.recorded_at,
+        positions.c.halted,
+    )
+    .where(positions.c.projection == bindparam("projection"))
+    .order_by(positions.c.partition),
+}
+_NEWEST: Final = 2**63 - 1
+
+
+class ReadModel:
+    """A ledger's read model. Close it, or use it as an async context manager.
+
+    Every call raises `ReadModelUnavailable` when PostgreSQL has not answered within `timeout` seconds.
+    """
+
+    def __init__(self, database: Database, *, connections: int = 4, timeout: float = 10.0) -> None:
+        self._database = database
+        self._connections = connections
+        self._timeout = timeout
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+        self._queries = {name: _compiled(query, database.schema) for name, query in _QUERIES.items()}
+        self._waiting = Waiting(self.positions)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the connections; calls that still wait end with `ReadModelUnavailable`."""
+        await self._waiting.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                await asyncio.wait_for(pool.close(), 3)
+            except LOST:
+                pool.terminate()
+
+    async def balance(
+        self,
+        account_id: str,
+        asset: str,
+        *,
+        at_least: Mapping[int, int] | None = None,
+        timeout: float = 10.0,  # it bounds a wait that many calls share
+    ) -> BalanceRow:
+        """Return the balance of an account in `asset`; balance and version are 0 when it has no entry of it.
+
+        `at_least` (partition to sequence) is what the answer must have seen: see `wait_for`.
+
+        Raises:
+            ReadModelBehind: it has not been seen within `timeout` seconds.
+        """
+        if at_least:
+            await self.wait_for(at_least, timeout)
+        rows = await self._rows("balance", account_id=account_id, asset=asset)
+        return BalanceRow.of(rows[0]) if rows else BalanceRow.none(account_id, asset)
+
+    async def account(self, account_id: str) -> list[BalanceRow]:
+        """Return the balances of an account, by asset; none when it has no entry."""
+        return [BalanceRow.of(row) for row in await self._rows("account", account_id=account_id)]
+
+    async def entry(self, entry_id: str) -> EntryRow:
+        """Return the entry with this id; raises `EntryNotFound`."""
+        rows = await self._rows("entry", entry_id=entry_id)
+        if not rows:
+            raise EntryNotFound(entry_id)
+        return EntryRow.of(rows[0])
+
+    async def entries(
+        self,
+        account_id: str,
+        *,
+        asset: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> Page:
+        """Return up to `limit` (1 to 1,000) entries of an account, in the order of its versions.
+
+        `after` is the `next_cursor` of the page before; it goes with the same account, asset and order only.
+        Entries that are posted meanwhile neither shift nor repeat what comes.
+
+        Raises:
+            InvalidCursor: `after` is none of ours, or another statement's.
+            ValueError: `limit` is out of range.
+        """
+        if not 1 <= limit <= MOST_ENTRIES:
+            raise ValueError(f"limit is {limit}, not 1 to {MOST_ENTRIES}")
+        version = _NEWEST if newest_first else 0
+        if after is not None:
+            version = Cursor.decode(after).expect(account_id, asset, newest_first=newest_first)
+        name = f"entries {'down' if newest_first else 'up'}{' of asset' if asset is not None else ''}"
+        rows = await self._rows(name, account_id=account_id, asset=asset, version=version, limit=limit + 1)
+        found = tuple(EntryRow.of(row) for row in rows[:limit])
+        if len(rows) <= limit:
+            return Page(found, None)
+        return Page(found, Cursor(account_id, asset, newest_first, found[-1].version).encode())
+
+    async def positions(self) -> dict[int, PositionRow]:
+        """Return how far each partition has got, by its number; empty before the projection's first start."""
+        return {row["partition"]: PositionRow(*row) for row in await self._rows("positions", projection=PROJECTION)}
+
+    async def wait_for(self, wanted: Mapping[int, int], timeout: float) -> None:  # as in balance
+        """Return when the read model has seen the event at each sequence of `wanted` (partition to sequence).
+
+        Raises:
+            ReadModelBehind: not within `timeout` seconds, or at once if a partition has halted before it.
+        """
+        await self._waiting.wait_for(wanted, timeout)
+
+    async def _rows(self, query: str, **values: object) -> Sequence[asyncpg.Record]:
+        """Run a query, for a while again and again if the connection is lost."""
+        statement, names = self._queries[query]
+        arguments = [values[name] for name in names]
+        if not all(_can_be_stored(argument) for argument in arguments):
+            return []
+        begun = time.monotonic()
+        delay = _FIRST_RETRY
+        while True:
+            try:
+                return await self._once(statement, arguments, begun + self._timeout - time.monotonic())
+            except LOST as error:
+                self._waiting.forget()  # a PostgreSQL that crashed may come back with less than it had
+                if time.monotonic() + delay - begun >= min(_RETRY_FOR, self._timeout):
+                    raise self._database.unavailable(error) from error
+            except asyncpg.PostgresError as error:
+                raise self._database.unavailable(error) from error
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 1.0)
+
+    async def _once(self, statement: str, arguments: list[object], remaining: float) -> Sequence[asyncpg.Record]:
+        async with asyncio.timeout(max(remaining, 0.01)):
+            pool = self._pool or await self._open()
+            async with pool.acquire() as connection:
+                rows: Sequence[asyncpg.Record] = await connection.fetch(statement, *arguments)
+                return rows
+
+    async def _open(self) -> asyncpg.Pool:
+        """Make the pool, once; it connects when it is first used."""
+        async with self._opening:
+            if self._pool is None:
+                try:
+                    self._pool = await asyncpg.create_pool(
+                        self._database.url,
+                        min_size=0,
+                        max_size=self._connections,
+                        timeout=self._database.connect_timeout,
+                        command_timeout=self._timeout,
+                    )
+                except ValueError:  # its text may hold the password
+                    raise self._database.unavailable(ValueError("the address can't be read")) from None
+            return self._pool
+
+
+def _can_be_stored(value: object) -> bool:
+    """Whether PostgreSQL can hold `value`; what it can't, no row has."""
+    if not isinstance(value, str):
+        return True
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+
+
+def _compiled(query: Select[Any], schema: str) -> tuple[str, tuple[str, ...]]:
+    """Return `query` as PostgreSQL's own text for `schema`, and the names of its parameters in order."""
+    compiled = query.compile(
+        dialect=dialect(),  # type: ignore[no-untyped-call]  # its constructor has no types
+        schema_translate_map={None: schema},
+        render_schema_translate=True,
+    )
+    return str(compiled), tuple(compiled.positiontup or ())

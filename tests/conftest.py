@@ -1,0 +1,65 @@
+"""What every test may use. Tests that need the real stack are marked `stack` and run after those that don't."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from partita.settings import Settings
+from partita.stack import ALL_PARTS, CORE_PARTS
+from tests.support.stack import NativeStack, Stack, container_stack, engine_answers, native_stack
+
+_STACK_FIXTURES = {"stack", "full_stack", "own_stack"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stack-dir",
+        type=Path,
+        help="Use the native stack in this directory (started there if it is not up) and leave it running.",
+    )
+
+
+def pytest_configure() -> None:
+    """Let SIGTERM end a session as Ctrl-C does: with its stack taken down."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use the stack, and let the others go first."""
+    for item in items:
+        if _STACK_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.stack)
+    items.sort(key=lambda item: item.get_closest_marker("stack") is not None)
+
+
+@pytest.fixture(scope="session")
+def stack_cache() -> Path:
+    """Where the stack's downloads are kept: with everybody's, so that they are made once."""
+    return Settings().cache_dir
+
+
+@pytest.fixture(scope="session")
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, stack_cache: Path
+) -> Iterator[Stack]:
+    """Kafka, the Schema Registry and PostgreSQL, for the whole session. Name your own topics, groups and schemas."""
+    chosen: Path | None = request.config.getoption("--stack-dir")
+    if chosen is not None:
+        kept = NativeStack(directory=chosen, cache=stack_cache)
+        kept.ensure(CORE_PARTS)
+        yield kept
+    elif engine_answers():
+        with container_stack() as containers:
+            yield containers
+    else:
+        with native_stack(tmp_path_factory.mktemp("stack"), cache=stack_cache) as native:
+            yield native
+
+
+@pytest.fixture(scope="session")
+def full_stack(stack: Stack) -> Stack:
+    """The stack with immudb and the EVM node as well."""
+    stack.ensure(ALL_PARTS)
+    return stack

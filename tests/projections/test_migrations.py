@@ -1,0 +1,98 @@
+"""The migrations on a real PostgreSQL."""
+
+import asyncio
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from projections.database import Database
+from projections.errors import ReadModelUnavailable
+from projections.migrate import differences, downgrade, upgrade
+from projections.tables import metadata
+from tests.support.stack import Stack
+
+
+@pytest.fixture
+async def database(stack: Stack) -> AsyncIterator[Database]:
+    made = Database(url=stack.addresses["postgres_url"], schema=f"t{uuid.uuid4().hex[:12]}")
+    yield made
+    connection = await made.connect()
+    await connection.execute(f"DROP SCHEMA IF EXISTS {made.schema} CASCADE")
+    await connection.close()
+
+
+async def tables_of(database: Database) -> set[str]:
+    connection = await database.connect()
+    try:
+        rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1", database.schema)
+        return {row[0] for row in rows}
+    finally:
+        await connection.close()
+
+
+async def test_the_migrations_add_up_to_the_tables(database: Database) -> None:
+    await upgrade(database)
+    assert await differences(database) == []
+    assert await tables_of(database) == {*metadata.tables, "migrations"}
+
+
+async def test_migrating_again_or_twice_at_once_is_harmless(database: Database) -> None:
+    await asyncio.gather(*(upgrade(database) for _ in range(4)))
+    await upgrade(database)
+    assert await differences(database) == []
+
+
+async def test_a_downgrade_leaves_nothing_and_the_way_up_is_open(database: Database) -> None:
+    await upgrade(database)
+    await downgrade(database)
+    assert await tables_of(database) == {"migrations"}
+    await upgrade(database)
+    assert await differences(database) == []
+
+
+async def test_every_table_and_column_is_explained_in_the_database(database: Database) -> None:
+    await upgrade(database)
+    connection = await database.connect()
+    silent = await connection.fetch(
+        """
+        SELECT c.relname, a.attname FROM pg_class c
+        JOIN pg_attribute a ON a.attrelid = c.oid AND (a.attnum > 0 OR a.attname = 'tableoid')
+        WHERE c.relnamespace = $1::regnamespace AND c.relkind = 'r' AND c.relname <> 'migrations'
+            AND (CASE WHEN a.attnum < 0 THEN obj_description(c.oid) ELSE col_description(c.oid, a.attnum) END) IS NULL
+        """,
+        database.schema,
+    )
+    await connection.close()
+    assert silent == []
+
+
+@pytest.mark.parametrize("statement", ["UPDATE entries SET amount = 1", "DELETE FROM rejections", "TRUNCATE entries"])
+async def test_what_is_append_only_refuses_changes(database: Database, statement: str) -> None:
+    await upgrade(database)
+    connection = await database.connect()
+    await connection.execute(f"SET search_path TO {database.schema}")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+        await connection.execute(statement)
+    await connection.close()
+
+
+async def test_an_absent_postgresql_is_a_clear_error_without_the_password() -> None:
+    database = Database(url="postgresql://me:secret@127.0.0.1:1/nowhere")
+    with pytest.raises(ReadModelUnavailable, match=r"127\.0\.0\.1:1/nowhere") as caught:
+        await upgrade(database)
+    assert "secret" not in f"{caught.value} {caught.value.to_dict()} {database!r}"
+
+
+@pytest.mark.parametrize("schema", ["", "A", "a;b", 'a"b', "a" * 64, "1a"])
+def test_a_schema_has_a_plain_name(schema: str) -> None:
+    with pytest.raises(ValueError, match="schema name"):
+        Database(url="postgresql://x", schema=schema)
+
+
+def test_readers_do_without_alembic() -> None:
+    check = "import sys, projections.queries, projections.checks; sys.exit('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0

@@ -1,0 +1,128 @@
+"""A ledger on the fake cluster: handlers that are turned by hand, commands for them, and what became of these."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from commands.codec import Outcome
+from commands.handler import Handler, Turn
+from commands.restore import Restorer
+from commands.types import Policy, PostEntry
+from events.account import NEW_ACCOUNT, Account, evolve
+from events.errors import LedgerError
+from events.follow import SequenceCheck, StoredEvent
+from events.types import CommandRejected, EntryPosted, PartitionOpened
+from tests.support.fake_log import FakeCluster, FakeLog
+from tests.support.samples import CODECS, NOON, TOPICS, decider
+
+MOST_TURNS = 1000
+
+
+@dataclass
+class FakeLedger:
+    """One ledger. Time goes on by a microsecond with every look at the clock."""
+
+    partitions: int = 2
+    group_size: int = 100
+    now: int = NOON
+    handlers: int = 0
+
+    def __post_init__(self) -> None:
+        self.cluster = FakeCluster(TOPICS, self.partitions)
+
+    def clock(self) -> int:
+        self.now += 1
+        return self.now
+
+    def ask(self, command: PostEntry, partition: int | None = None) -> None:
+        """Produce a command."""
+        self.cluster.produce(TOPICS.commands, command.account_id.encode(), CODECS.commands.encode(command), partition)
+
+    def member(self, instance: str = "a", make_log: Callable[[FakeCluster, str], FakeLog] = FakeLog) -> "Member":
+        """Return a handler on a new log."""
+        log = make_log(self.cluster, instance)
+        handler = Handler(
+            log=log,
+            topics=TOPICS,
+            events=CODECS.events,
+            decider=decider(Policy(asset_scales={"JPY": 0})),
+            partition_count=self.partitions,
+            group_size=self.group_size,
+            restorer=Restorer(log, CODECS.events),
+            now=self.clock,
+        )
+        return Member(self, log, handler)
+
+    def outcomes(self) -> list[Outcome]:
+        """Return the outcomes that requesters see."""
+        return [CODECS.outcomes.decode(r.value or b"") for r in self.cluster.all_visible(TOPICS.outcomes)]
+
+    def events(self) -> list[StoredEvent]:
+        """Return all events, checked as every reader checks them."""
+        checks = {p: SequenceCheck(p) for p in range(self.partitions)}
+        return [checks[r.partition].decode(CODECS.events, r) for r in self.cluster.all_visible(TOPICS.events)]
+
+    def accounts(self) -> dict[str, Account]:
+        """Return the accounts as the log tells them; see that nothing was answered twice and no outcome is false."""
+        accounts: dict[str, Account] = {}
+        answered: Counter[tuple[str, str, bytes]] = Counter()
+        stored = self.events()
+        for event in (item.event for item in stored):
+            if isinstance(event, PartitionOpened):
+                continue
+            answered[event.account_id, event.command_id, event.payload_hash] += 1
+            account = accounts[event.account_id] = evolve(accounts.get(event.account_id, NEW_ACCOUNT), event)
+            if isinstance(event, EntryPosted):
+                assert event.running_balance == account.balance(event.asset) >= 0
+                assert event.version == account.version
+            else:
+                assert event.balance == account.balance(event.asset)
+        assert max(answered.values(), default=1) == 1, "a command was answered by two events"
+        known = {(item.partition, item.event.sequence): item.event for item in stored}
+        for outcome in self.outcomes():
+            assert known[outcome.partition, outcome.event.sequence] == outcome.event
+        return accounts
+
+    def rejections(self) -> list[str]:
+        """Return the codes of what was rejected."""
+        return [item.event.code for item in self.events() if isinstance(item.event, CommandRejected)]
+
+
+@dataclass
+class Member:
+    """A handler and its log."""
+
+    ledger: FakeLedger
+    log: FakeLog
+    handler: Handler
+    turns: list[Turn] = field(default_factory=list)
+
+    def turn(self) -> Turn:
+        """Turn once."""
+        self.turns.append(self.handler.turn(0))
+        return self.turns[-1]
+
+    def run(self) -> "Member":
+        """Turn until there is nothing to do: the turn that ends a restore takes no command yet."""
+        idle = 0
+        for _ in range(MOST_TURNS):
+            turn = self.turn()
+            idle = 0 if turn.commands or turn.restoring else idle + 1
+            if idle == 2:
+                return self
+        raise AssertionError("it does not come to rest")
+
+    def ready(self) -> "Member":
+        """Turn until every partition that it has is restored."""
+        for _ in range(MOST_TURNS):
+            if self.turn().ready and not self.turns[-1].restoring:
+                return self
+        raise AssertionError("it does not become ready")
+
+    def fails(self) -> LedgerError:
+        """Turn until it fails, and return the error."""
+        try:
+            self.run()
+        except LedgerError as error:
+            return error
+        raise AssertionError("it did not fail")

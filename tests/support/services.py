@@ -1,0 +1,191 @@
+"""A ledger of a test's own on a stack that others use too, and its services as processes that can be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from confluent_kafka import KafkaException
+from pydantic import SecretStr
+
+from events.errors import LedgerError
+from events.follow import Ends
+from partita import LedgerEngine, Settings
+from partita.wiring import Wiring
+
+PARTITIONS = 4
+_UP = 60.0
+_DOWN = 20.0
+
+
+def eventually(condition: Callable[[], object], *, within: float = 30.0, every: float = 0.02) -> None:
+    """Return when `condition()` is true; fail when it does not become so in time."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within:.0f} s"
+        time.sleep(every)
+
+
+@dataclass
+class Service:
+    """`partita run NAME` as a process. Its log is kept, and shown when it ends as it must not."""
+
+    argv: list[str]
+    environment: dict[str, str]
+    log_file: Path
+    process: "subprocess.Popen[bytes] | None" = None
+    starts: int = 0
+    _log: IO[bytes] | None = None
+
+    def start(self) -> "Service":
+        """Start it."""
+        assert self.process is None
+        self._log = self.log_file.open("ab")
+        self.process = subprocess.Popen(self.argv, env=self.environment, stdout=self._log, stderr=self._log)
+        self.starts += 1
+        return self
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """End it with SIGTERM, and return its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def ended(self) -> int:
+        """Wait until it ends by itself, and return its exit status."""
+        assert self.process is not None
+        status = self.process.wait(_UP)
+        self._forget()
+        return status
+
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        assert self.alive(), self.log_text()[-3000:]
+        self.kill()
+        self.start()
+
+    def log_text(self) -> str:
+        """Return what it has logged."""
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    def _end(self, number: int) -> int:
+        if self.process is None:
+            return 0
+        self.process.send_signal(number)
+        try:
+            status = self.process.wait(_DOWN)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        self._forget()
+        return status
+
+    def _forget(self) -> None:
+        self.process = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+
+@dataclass
+class Ledger:
+    """One ledger: its name, where it is, and its services."""
+
+    addresses: Mapping[str, str]
+    directory: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+    name: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:12]}")
+    services: list[Service] = field(default_factory=list)
+
+    def settings(self, **options: Any) -> Settings:
+        """Return the settings of its engines and services."""
+        given: dict[str, Any] = {
+            "kafka_bootstrap": self.addresses["kafka_bootstrap"],
+            "schema_registry_url": self.addresses["schema_registry_url"],
+            "postgres_url": SecretStr(self.addresses["postgres_url"]),
+            "ledger": self.name,
+            "partitions": PARTITIONS,
+            "state_dir": self.directory / "state",
+        }
+        return Settings(**{**given, **self.options, **options})
+
+    def wiring(self, **options: Any) -> Wiring:
+        """Return what makes clients for it."""
+        return Wiring(self.settings(**options))
+
+    def engine(self, **options: Any) -> LedgerEngine:
+        """Return an engine for it."""
+        return LedgerEngine(settings=self.settings(**options))
+
+    def environment(self, **options: Any) -> dict[str, str]:
+        """Return the settings as the environment of a process."""
+        given = self.settings(**options)
+        url = given.postgres_url.get_secret_value() if given.postgres_url else ""
+        values = {
+            "KAFKA_BOOTSTRAP": given.kafka_bootstrap,
+            "SCHEMA_REGISTRY_URL": given.schema_registry_url,
+            "POSTGRES_URL": url,
+            "LEDGER": given.ledger,
+            "PARTITIONS": given.partitions,
+            "STATE_DIR": given.state_dir,
+            "CONNECT_TIMEOUT": given.connect_timeout,
+            "ASSET_SCALES": ",".join(f"{asset}={scale}" for asset, scale in given.asset_scales.items()),
+        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PARTITA_")}
+        return inherited | {f"PARTITA_{name}": str(value) for name, value in values.items()}
+
+    def service(self, name: str, *arguments: str, **options: Any) -> Service:
+        """Return `partita run NAME`, not started."""
+        argv = [sys.executable, "-m", "partita", "run", name, *arguments]
+        log_file = self.directory / f"{name}-{len(self.services)}.log"
+        self.services.append(Service(argv, self.environment(**options), log_file))
+        return self.services[-1]
+
+    def await_handler(self, handler: Service) -> None:
+        """Wait until every partition of a new ledger is opened."""
+        wiring = self.wiring()
+        ends: dict[int, int] = {}
+
+        def opened() -> bool:
+            assert handler.alive(), handler.log_text()[-3000:]
+            try:
+                count = wiring.partition_count()
+                ends.update(Ends(wiring.clients).stable(wiring.topics.events, range(count), timeout=5))
+            except LedgerError:
+                return False
+            return all(ends.values())
+
+        eventually(opened, within=_UP)
+
+    def drop(self) -> None:
+        """End its services and delete its topics."""
+        for service in self.services:
+            service.kill()
+        wiring = self.wiring()
+        admin = wiring.clients.admin()
+        for deleted in admin.delete_topics(list(wiring.topics.settings())).values():
+            with suppress(KafkaException):  # a test may never have created them, or have stopped the broker
+                deleted.result(20)
+
+
+@contextmanager
+def ledger_on(addresses: Mapping[str, str], directory: Path, **options: Any) -> Iterator[Ledger]:
+    """Give a ledger of one's own, and leave nothing of it running."""
+    ledger = Ledger(addresses, directory, options)
+    try:
+        yield ledger
+    finally:
+        ledger.drop()

@@ -1,0 +1,114 @@
+"""What a caller is told: every error is data, and comes through the log as it was."""
+
+import inspect
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+import partita
+from commands import errors
+from commands.errors import Rejected, details_of, from_event
+from events.errors import LedgerError
+from projections.errors import EntryNotFound, InvalidCursor, ReadModelBehind
+from tests.support.samples import CODECS, rejected
+
+TINY = Decimal("0.000000000000000001")
+REJECTIONS: list[Rejected] = [
+    *(
+        kind("the reason")
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, errors.InvalidCommand) and kind is not errors.InvalidCommand
+    ),
+    errors.InsufficientFunds("alice", Decimal("12.5"), TINY, "USD"),
+    errors.BalanceOutOfRange("alice", "USD", Decimal(10**20 - 1), TINY),
+    errors.VersionConflict("alice", 3, 2),
+    errors.IdempotencyConflict("alice", "c-1"),
+    errors.WrongPartition("alice", 1, 7),
+]
+OTHERS: list[LedgerError] = [
+    errors.OutcomeUnknown("alice", "c-1", 30.0),
+    partita.BrokerUnavailable("no answer", bootstrap="host:1", cause="refused"),
+    partita.RegistryUnavailable("no answer", url="http://host:1", cause="refused"),
+    partita.SchemaIncompatible("refused", subject="partita.commands.PostEntry"),
+    partita.PartitionCountMismatch("other", expected=12, found=6),
+    partita.TopicMissing("none", topic="ledger.commands"),
+    partita.UnsafeTopic("not for ever", topic="ledger.events", setting="retention.ms", value="604800000"),
+    partita.NotConfigured("not set", setting="PARTITA_KAFKA_BOOTSTRAP"),
+    partita.ReadModelUnavailable("no answer", cause="refused"),
+    ReadModelBehind(partition=3, wanted=7, reached=None, waited=1.5),
+    EntryNotFound("3-7"),
+    InvalidCursor("not ours"),
+]
+
+
+@pytest.mark.parametrize("error", [*REJECTIONS, *OTHERS], ids=lambda error: error.code)
+def test_every_error_is_data(error: LedgerError) -> None:
+    told = error.to_dict()
+    assert json.loads(json.dumps(told)) == told
+    assert told["error"] == error.code == type(error).__name__
+    assert told["message"] == str(error) == error.message
+    assert told["details"].keys() == error.details.keys()
+    assert told["details"]
+    assert told["retriable"] is error.retriable
+    assert "E-" not in json.dumps(told["details"])
+
+
+def test_every_public_error_is_tested_here() -> None:
+    public = {
+        name
+        for name in partita.__all__
+        if inspect.isclass(getattr(partita, name)) and issubclass(getattr(partita, name), LedgerError)
+    }
+    assert public - {"LedgerError", "Rejected", "InvalidCommand"} <= {error.code for error in [*REJECTIONS, *OTHERS]}
+
+
+@pytest.mark.parametrize("error", REJECTIONS, ids=lambda error: error.code)
+def test_a_rejection_comes_out_of_the_log_as_it_went_in(error: Rejected) -> None:
+    event = rejected(code=error.code, message=error.message, details=details_of(error))
+    read: Any = CODECS.events.decode(CODECS.events.encode(event))
+    again = from_event(read)
+    assert type(again) is type(error)
+    assert again.details == error.details
+    assert again.to_dict() == error.to_dict()
+    assert vars(again) == vars(error)
+
+
+def test_insufficient_funds_carries_its_numbers() -> None:
+    error = errors.InsufficientFunds("alice", Decimal("12.5"), TINY, "USD")
+    assert (error.account_id, error.available, error.requested) == ("alice", Decimal("12.5"), TINY)
+    assert error.to_dict()["details"]["requested"] == "0.000000000000000001"
+
+
+def test_a_rule_newer_than_this_client_is_a_rejection_with_its_own_code() -> None:
+    error = from_event(
+        rejected(code="AccountFrozen", message="frozen", details={"account_id": "alice", "since": "7"})
+    )
+    assert isinstance(error, Rejected)
+    assert error.to_dict() == {
+        "error": "AccountFrozen",
+        "message": "frozen",
+        "details": {"account_id": "alice", "since": "7"},
+        "retriable": False,
+    }
+
+
+def test_a_detail_newer_than_this_client_is_no_crash() -> None:
+    details = {"account_id": "alice", "available": "1", "requested": "2", "asset": "USD", "floor": "0"}
+    error = from_event(rejected(details=details))
+    assert isinstance(error, Rejected)
+    assert error.code == "InsufficientFunds"
+    assert error.details["floor"] == "0"
+
+
+def test_only_what_may_pass_is_worth_another_try() -> None:
+    assert not any(error.retriable for error in REJECTIONS)
+    assert {error.code for error in OTHERS if error.retriable} == {
+        "OutcomeUnknown",
+        "BrokerUnavailable",
+        "RegistryUnavailable",
+        "TopicMissing",
+        "ReadModelUnavailable",
+        "ReadModelBehind",
+    }
