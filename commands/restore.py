@@ -29,6 +29,15 @@ class _Restoring:
     end: int | None = None
     position: int = 0
 
+    @property
+    def waiting_for(self) -> str:
+        """What has to come next, for an error message."""
+        if self.committed is None:
+            return "a transaction that moves its committed offset stays open"
+        if self.end is None:
+            return "a transaction on its events stays open (docs/operations.md, An open transaction)"
+        return f"its events were read up to offset {self.position} of {self.end}"
+
 
 @dataclass(slots=True)
 class Restorer:
@@ -73,7 +82,7 @@ class Restorer:
         """Ask for the committed offsets, and after them for the ends, of those that have none yet."""
         for p, work in self._restoring.items():
             if self.clock() - work.since > PATIENCE:
-                raise LogLost(f"partition {p}: no progress in restoring for {PATIENCE:.0f} s")
+                raise LogLost(f"partition {p}: no progress in restoring for {PATIENCE:.0f} s: {work.waiting_for}")
         if unknown := [p for p, work in self._restoring.items() if work.committed is None]:
             for p, committed in self.log.committed(unknown).items():
                 self._restoring[p].committed = committed

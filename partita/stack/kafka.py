@@ -20,7 +20,7 @@ from partita.stack.programs import run
 from partita.stack.progress import OnProgress, Teller
 from partita.stack.site import Site
 
-VERSION = "4.3.0"
+VERSION = "4.2.1"
 HEAP = ("-Xms128m", "-Xmx512m")
 # What Kafka does with its mapped files and libraries, Java would warn of in the log.
 _ALLOWED = ("--sun-misc-unsafe-memory-access=allow", "--enable-native-access=ALL-UNNAMED")
