@@ -266,7 +266,7 @@ def _transactional(clients: KafkaClients, transactional_id: str, timeout: float)
     producer = clients.producer(
         transactional_id=transactional_id,
         transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-        linger_ms=5,  # a commit flushes at once; until then let batches fill
+        linger_ms=1,  # a commit flushes at once; until then let batches fill
         # The coordinator answers CONCURRENT_TRANSACTIONS until the markers of the transaction before are written: a
         # matter of milliseconds, for which the default back-off of 100 ms is most of a small transaction's time.
         retry_backoff_ms=2,

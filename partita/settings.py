@@ -46,7 +46,7 @@ class Settings(BaseSettings):
         description="The ledger's name: prefix of its topics, consumer groups and PostgreSQL schema.",
     )
     partitions: int = Field(
-        default=12, ge=1, le=1000, description="Partitions of a new ledger; never changes afterwards."
+        default=6, ge=1, le=1000, description="Partitions of a new ledger; never changes afterwards."
     )
     replication: int = Field(default=1, ge=1, le=9, description="Replicas of each topic.")
     asset_scales: Annotated[dict[str, int], NoDecode] = Field(

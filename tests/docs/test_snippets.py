@@ -18,7 +18,7 @@ from tests.docs.pages import blocks, read, section
 from tests.support.services import Ledger, eventually, ledger_on
 from tests.support.stack import Stack
 
-PARTITIONS = 12
+PARTITIONS = 6
 _LIMIT = 90
 
 

@@ -81,7 +81,7 @@ def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ledger(stack: Stack, plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     """A ledger whose handler runs from the plain install, and its projection from here."""
-    with ledger_on(stack.addresses, tmp_path_factory.mktemp("installed"), partitions=12) as made:
+    with ledger_on(stack.addresses, tmp_path_factory.mktemp("installed"), partitions=6) as made:
         handler = made.service("handler")
         handler.argv[0] = str(plain)
         made.service("balances").start()
