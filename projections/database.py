@@ -15,6 +15,7 @@ LOST: Final = (
     OSError,  # refused, reset, timed out
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,  # used after it was closed
+    asyncpg.InternalClientError,  # used between the server's last words and its hanging up
     asyncpg.OperatorInterventionError,  # shutdown, restart, cancelled
     asyncpg.InsufficientResourcesError,  # too many connections, disk full
     asyncpg.TransactionRollbackError,  # deadlock, serialization

@@ -88,8 +88,8 @@ async def test_the_example_of_the_readme_posts_one_entry(told: Told) -> None:
 
 def test_the_program_without_partita_is_told_its_outcome(told: Told) -> None:
     assert told.commands == [
-        "entry 9-3, replayed: False\nbalance 1350.00 at version 2\n",
-        "entry 9-3, replayed: True\nbalance 1350.00 at version 2\n",
+        "entry 3-3, replayed: False\nbalance 1350.00 at version 2\n",
+        "entry 3-3, replayed: True\nbalance 1350.00 at version 2\n",
     ]
 
 
