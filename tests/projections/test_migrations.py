@@ -40,6 +40,17 @@ async def test_the_migrations_add_up_to_the_tables(database: Database) -> None:
     assert await tables_of(database) == {*metadata.tables, "migrations"}
 
 
+async def test_the_constraints_have_the_names_that_the_tables_give_them(database: Database) -> None:
+    """Alembic does not compare check constraints."""
+    await upgrade(database)
+    connection = await database.connect()
+    rows = await connection.fetch(
+        "SELECT conname FROM pg_constraint WHERE connamespace = $1::regnamespace AND contype = 'c'", database.schema
+    )
+    await connection.close()
+    assert sorted(row[0] for row in rows) == ["entries_amount_check", "entries_entry_type_check"]
+
+
 async def test_migrating_again_or_twice_at_once_is_harmless(database: Database) -> None:
     await asyncio.gather(*(upgrade(database) for _ in range(4)))
     await upgrade(database)

@@ -71,8 +71,8 @@ def _create_entries() -> None:
         ),
         sa.PrimaryKeyConstraint("entry_id", name="entries_pkey"),
         sa.UniqueConstraint("account_id", "version", name="entries_account_id_version_key"),
-        sa.CheckConstraint("amount > 0", name="entries_entries_amount_check_check"),
-        sa.CheckConstraint("entry_type IN ('CREDIT', 'DEBIT')", name="entries_entries_entry_type_check_check"),
+        sa.CheckConstraint("amount > 0", name="amount"),
+        sa.CheckConstraint("entry_type IN ('CREDIT', 'DEBIT')", name="entry_type"),
         comment="Every entry ever posted, one row each. Append-only: a correction is another entry",
     )
 
