@@ -99,10 +99,14 @@ class BalancesStore:
             ReadModelUnavailable: the tables are not there.
         """
         try:
-            await self._pg.execute(self._open, PROJECTION, partition_count)
-            rows = await self._pg.fetch(self._read, PROJECTION)
+            async with self._pg.transaction():  # a count that is refused must not leave its positions behind
+                return await self._opened(partition_count)
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
             raise self.database.unavailable(error) from error
+
+    async def _opened(self, partition_count: int) -> dict[int, Position]:
+        await self._pg.execute(self._open, PROJECTION, partition_count)
+        rows = await self._pg.fetch(self._read, PROJECTION)
         for row in rows:
             if row["partition_count"] != partition_count:
                 raise mismatch(expected=row["partition_count"], found=partition_count)

@@ -229,6 +229,17 @@ async def test_another_partition_count_is_refused(ledger: TestLedger) -> None:
             await service.task
 
 
+async def test_a_refused_partition_count_leaves_the_positions_as_they_were(ledger: TestLedger) -> None:
+    """A projection pointed at a larger ledger by mistake must not keep the right one from going on."""
+    store = BalancesStore(ledger.database)
+    await store.open()
+    before = await store.positions(4)
+    with pytest.raises(PartitionCountMismatch):
+        await store.positions(6)
+    assert await store.positions(4) == before
+    await store.close()
+
+
 async def test_what_is_not_there_is_named_in_seconds(ledger: TestLedger) -> None:
     nowhere = Database(url="postgresql://me:secret@127.0.0.1:1/x", schema=ledger.name)
     ledger.database, database = nowhere, ledger.database
