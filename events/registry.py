@@ -19,6 +19,7 @@ FULL_TRANSITIVE: Final = "FULL_TRANSITIVE"
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 _UNPROCESSABLE: Final = 422
+_UNREADABLE: Final = "an address that can't be read"
 
 
 class Registry:
@@ -104,6 +105,8 @@ def _without_user(url: str) -> str:
     """Return `url` for people: without user and password."""
     try:
         parts = urlsplit(url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     except ValueError:
-        return "an address that can't be read"
+        return _UNREADABLE
+    if not parts.netloc:  # without a scheme, user and password would be taken for something else
+        return _UNREADABLE
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -28,13 +28,20 @@ def _home(variable: str, fallback: str) -> Path:
 class Settings(BaseSettings):
     """The settings of one process."""
 
-    model_config = SettingsConfigDict(env_prefix="PARTITA_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="PARTITA_",
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,  # it may be a password
+    )
 
     kafka_bootstrap: str | None = Field(default=None, description="Kafka's bootstrap servers, host:port,host:port.")
     kafka_options: dict[str, Any] = Field(
         default={}, repr=False, description="librdkafka settings for every client (JSON): security, ..."
     )
-    schema_registry_url: str | None = Field(default=None, description="Root of the registry's Confluent API.")
+    schema_registry_url: str | None = Field(
+        default=None, repr=False, description="Root of the registry's Confluent API; may hold user and password."
+    )
     schema_registry_options: dict[str, Any] = Field(
         default={}, repr=False, description="Settings of the registry's client (JSON)."
     )
@@ -71,6 +78,20 @@ class Settings(BaseSettings):
         default_factory=lambda: _home("XDG_STATE_HOME", ".local/state") / "partita",
         description="Where a service keeps what it can rebuild.",
     )
+
+    @field_validator("schema_registry_url")
+    @classmethod
+    def _check_registry(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
+
+    @field_validator("postgres_url")
+    @classmethod
+    def _check_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must begin with postgresql:// or postgres://")
+        return value
 
     @field_validator("asset_scales", mode="before")
     @classmethod

@@ -10,6 +10,8 @@ import asyncpg
 from projections.errors import ReadModelUnavailable
 
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
+_SCHEMES: Final = ("postgresql", "postgres")
+_UNREADABLE: Final = "an address that can't be read (postgresql://user:password@host:port/database, percent-encoded)"
 
 LOST: Final = (
     OSError,  # refused, reset, timed out
@@ -52,7 +54,9 @@ class Database:
             parts = urlsplit(self.url)
             port = f":{parts.port}" if parts.port else ""
         except ValueError:
-            return "an address that can't be read (is its password percent-encoded?)"
+            return _UNREADABLE
+        if parts.scheme not in _SCHEMES:  # without one, user and password would be taken for something else
+            return _UNREADABLE
         return f"{parts.hostname or 'localhost'}{port}{parts.path}"
 
     async def connect(self, **options: Any) -> asyncpg.Connection:
@@ -63,8 +67,10 @@ class Database:
         """
         try:
             return await asyncpg.connect(self.url, timeout=self.connect_timeout, **options)
-        except (*LOST, asyncpg.PostgresError, ValueError) as error:
+        except (*LOST, asyncpg.PostgresError) as error:
             raise self.unavailable(error) from error
+        except ValueError as error:
+            raise self.unavailable(error) from None
 
     def unavailable(self, error: BaseException) -> ReadModelUnavailable:
         """Return the error that says where PostgreSQL was looked for and what it said."""
@@ -75,7 +81,11 @@ class Database:
                 message = f"PostgreSQL at {self.place} does not let us in"
             case asyncpg.PostgresError() if not isinstance(error, LOST):
                 message = f"PostgreSQL at {self.place} can't do it"
+            case ValueError():
+                message = f"PostgreSQL is to be at {self.place}"
             case _:
                 message = f"PostgreSQL does not answer at {self.place}: is it up?"
-        cause = f"{type(error).__name__}: {error}"[:200]
+        # What is said of an address that can't be read may hold a part of its password.
+        said = "" if type(error) is ValueError else f": {error}"
+        cause = f"{type(error).__name__}{said}"[:200]
         return ReadModelUnavailable(message, place=self.place, schema=self.schema, cause=cause)

@@ -202,6 +202,8 @@ class ReadModel:
                     raise self._database.unavailable(error) from error
             except asyncpg.PostgresError as error:
                 raise self._database.unavailable(error) from error
+            except ValueError as error:  # the address can't be read, and the text may hold the password
+                raise self._database.unavailable(error) from None
             await asyncio.sleep(delay)
             delay = min(delay * 2, 1.0)
 
@@ -216,16 +218,13 @@ class ReadModel:
         """Make the pool, once; it connects when it is first used."""
         async with self._opening:
             if self._pool is None:
-                try:
-                    self._pool = await asyncpg.create_pool(
-                        self._database.url,
-                        min_size=0,
-                        max_size=self._connections,
-                        timeout=self._database.connect_timeout,
-                        command_timeout=self._timeout,
-                    )
-                except ValueError:  # its text may hold the password
-                    raise self._database.unavailable(ValueError("the address can't be read")) from None
+                self._pool = await asyncpg.create_pool(
+                    self._database.url,
+                    min_size=0,
+                    max_size=self._connections,
+                    timeout=self._database.connect_timeout,
+                    command_timeout=self._timeout,
+                )
             return self._pool
 
 
