@@ -39,7 +39,8 @@ def demo(
     Exit status: 0 all checks hold, 1 one does not.
     """
     logging.basicConfig(level=logging.ERROR)
-    base = Settings()
+    with errors_told(as_json=json):
+        base = Settings()
     plan = Plan(commands=commands, accounts=accounts, window=window, seed=seed, kill=kill)
     was_up = stack.read_addresses(base.stack_dir) is not None
     try:

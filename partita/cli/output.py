@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -62,14 +62,17 @@ def errors_told(*, as_json: bool) -> Iterator[None]:
         raise typer.Exit(exit_status(error)) from None
     except ValidationError as error:
         faults = {"PARTITA_" + "_".join(map(str, fault["loc"])).upper(): fault["msg"] for fault in error.errors()}
-        if as_json:
-            print_json({"error": "InvalidSetting", "message": "a setting is not what it must be", "details": faults})
-        for name, fault in faults.items():
-            err.print(f"{name}: {fault}", markup=False, style="red")
-        raise typer.Exit(Exit.USAGE) from None
-    except SettingsError as error:
-        err.print(str(error), markup=False, style="red")
-        raise typer.Exit(Exit.USAGE) from None
+        _refuse_settings(faults, as_json=as_json)
+    except SettingsError as error:  # JSON that is none; the error names the setting, and not what it holds
+        _refuse_settings({"PARTITA": str(error)}, as_json=as_json)
+
+
+def _refuse_settings(faults: Mapping[str, str], *, as_json: bool) -> NoReturn:
+    if as_json:
+        print_json({"error": "InvalidSetting", "message": "a setting is not what it must be", "details": faults})
+    for name, fault in faults.items():
+        err.print(f"{name}: {fault}", markup=False, style="red")
+    raise typer.Exit(Exit.USAGE) from None
 
 
 def exit_status(error: LedgerError) -> Exit:

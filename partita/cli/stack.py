@@ -14,6 +14,7 @@ from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from partita import stack
+from partita.cli.output import errors_told
 from partita.settings import Settings
 from partita.stack import Progress, StackError, StackStatus
 
@@ -44,8 +45,8 @@ def up(parts: Parts = _ALL, directory: Directory = None, as_json: Json = False) 
 
     The first time takes a few minutes (immudb is compiled), later ones seconds. Running it again is harmless.
     """
-    settings = Settings()
-    with failures_told(), stack_progress() as show:
+    with errors_told(as_json=as_json), failures_told(), stack_progress() as show:
+        settings = Settings()
         found = stack.up(
             directory or settings.stack_dir, parts=_names(parts), cache=settings.cache_dir, on_progress=show
         )
@@ -60,7 +61,7 @@ def down(
     as_json: Json = False,
 ) -> None:
     """End what `up` started, and nothing else. The data stay, unless `--purge` is given."""
-    with failures_told():
+    with errors_told(as_json=as_json), failures_told():
         found = stack.down(directory or Settings().stack_dir, purge=purge)
     _show(found, as_json=as_json)
 
@@ -68,7 +69,7 @@ def down(
 @app.command()
 def status(directory: Directory = None, as_json: Json = False) -> None:
     """Tell the address, health and memory of every part. Exit status 1 if one is not up."""
-    with failures_told():
+    with errors_told(as_json=as_json), failures_told():
         found = stack.status(directory or Settings().stack_dir)
     _show(found, as_json=as_json)
     _exit_unless(found.healthy)
@@ -77,7 +78,7 @@ def status(directory: Directory = None, as_json: Json = False) -> None:
 @app.command()
 def fetch(parts: Parts = _ALL) -> None:
     """Fetch what the parts need into the cache, without starting any: `up` then needs no network."""
-    with failures_told(), stack_progress() as show:
+    with errors_told(as_json=False), failures_told(), stack_progress() as show:
         stack.fetch(Settings().cache_dir, parts=_names(parts), on_progress=show)
 
 
