@@ -32,7 +32,7 @@ def now_micros() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What one turn did."""
+    """What one turn did: `commands` and `appended` count what was committed."""
 
     commands: int = 0
     appended: int = 0
@@ -84,7 +84,12 @@ class Handler:
             self._take_up(self._restorer.step())
         records = [record for record in polled.records if self._is_next(record)]
         appended = self._handle(records) if records else 0
-        return Turn(commands=len(records), appended=appended, ready=len(self._ready), restoring=len(self._restorer))
+        return Turn(
+            commands=len(records) if appended else 0,  # each is answered; nothing appended means an aborted group
+            appended=appended,
+            ready=len(self._ready),
+            restoring=len(self._restorer),
+        )
 
     def _is_next(self, record: Record) -> bool:
         state = self._ready.get(record.partition)

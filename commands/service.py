@@ -13,15 +13,15 @@ from events.log import Log
 log = logging.getLogger(__name__)
 
 GIVE_UP_AFTER: Final = 300.0
-"""Seconds without a committed command, or some time of readiness, after which a failure is final."""
+"""Seconds without a committed command, or some time with nothing to restore, after which a failure is final."""
 
 _FIRST_DELAY: Final = 0.2
 _MOST_FENCED: Final = 5
-"""Times that a service joins again under a name that another seems to have, before it believes it."""
+"""Times in a row that a service joins again under a name that another seems to have, before it believes it."""
 
 _LONGEST_DELAY: Final = 5.0
 _SETTLED: Final = 30.0
-"""Seconds with partitions to serve after which a start has gone well, commands or not."""
+"""Seconds after which a start has gone well when there is nothing to restore, commands and partitions or not."""
 
 
 def serve(
@@ -44,8 +44,11 @@ def serve(
         began = time.monotonic()
         try:
             for turn in _turns(make_log, make_handler, stop):
-                if turn.commands or (turn.ready and time.monotonic() - began > _SETTLED):
+                settled = not turn.restoring and time.monotonic() - began > _SETTLED
+                if turn.commands or settled:
                     healthy_at, delay = time.monotonic(), _FIRST_DELAY
+                if settled:  # two that fence each other never get so far
+                    fenced = 0
                 if on_turn is not None:
                     on_turn(turn)
         except LedgerError as error:

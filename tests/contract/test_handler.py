@@ -147,9 +147,11 @@ def test_an_aborted_group_is_taken_again_exactly_once() -> None:
     member = ledger.member(make_log=RebalancedBeforeCommit).ready()
     for i in range(5):
         ledger.ask(post(command_id=f"c-{i}"))
-    assert member.turn().appended == 0
+    aborted = member.turn()
+    assert (aborted.commands, aborted.appended) == (0, 0)
     assert ledger.outcomes() == []
     member.run()
+    assert sum(turn.commands for turn in member.turns) == 5
     assert [outcome.event.sequence for outcome in ledger.outcomes()] == [1, 2, 3, 4, 5]
     assert ledger.accounts() == {"alice": Account(5, {"USD": 5 * UNIT})}
 
