@@ -59,8 +59,15 @@ class Restorer:
 
     def drop(self, partitions: Iterable[int]) -> None:
         """Forget these."""
-        for p in partitions:
-            self._restoring.pop(p, None)
+        if self._restoring:
+            for p in partitions:
+                self._restoring.pop(p, None)
+            self._rest()
+
+    def _rest(self) -> None:
+        """Read nothing when nothing is left to restore: a log fetches what it was asked to read, read or not."""
+        if not self._restoring:
+            self.log.read({}, 0)
 
     def __len__(self) -> int:
         """How many partitions are not restored yet."""
@@ -111,8 +118,12 @@ class Restorer:
         return work.end is not None and work.position >= work.end
 
     def _finish(self, partitions: list[int]) -> list[PartitionState]:
-        oldest = self.log.oldest_commands(partitions) if partitions else {}
-        return [_restored(self._restoring.pop(p), oldest[p]) for p in partitions]
+        if not partitions:
+            return []
+        oldest = self.log.oldest_commands(partitions)
+        restored = [_restored(self._restoring.pop(p), oldest[p]) for p in partitions]
+        self._rest()
+        return restored
 
 
 def _restored(work: _Restoring, oldest_command: int) -> PartitionState:

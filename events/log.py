@@ -66,6 +66,7 @@ class Log(Protocol):
         """Return committed events of some of these partitions, from these offsets on, in order.
 
         Cheap when the offsets are where the read before has come to; others, going back included, cost a seek.
+        What these partitions get later is fetched ahead until other offsets are asked for, or none.
         """
 
     def read_position(self, partition: int) -> int:

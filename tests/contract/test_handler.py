@@ -331,6 +331,26 @@ def test_restore_brings_back_every_answer_and_a_new_epoch() -> None:
     assert ledger.outcomes()[-1].event.sequence == 6
 
 
+def test_what_is_restored_is_not_read_on(ledger: FakeLedger) -> None:
+    """Else a handler would fetch all that it writes, and nobody would take it."""
+    ledger.ask(post())
+    ledger.member("b").run()
+    assert ledger.member("b").ready().log._reading == {}
+
+
+def test_what_is_given_up_half_restored_is_not_read_on() -> None:
+    ledger = FakeLedger(partitions=1)
+    for i in range(5):
+        ledger.ask(post(command_id=f"c-{i}"))
+    ledger.member("b").run()
+    slow = ledger.member("b", lambda cluster, instance: FakeLog(cluster, instance, read_limit=1))
+    assert slow.turn().restoring
+    assert slow.log._reading
+    ledger.member("a").turn()  # the assignment goes by name, so the partition goes to a
+    assert slow.turn().restoring == 0
+    assert slow.log._reading == {}
+
+
 def test_an_answer_that_left_no_event_is_not_taken_twice(ledger: FakeLedger) -> None:
     """A dead letter and a repeat leave no event: the group's own offset says that they are done."""
     ledger.member().ready()
