@@ -37,6 +37,7 @@ class LogAudit:
     next_sequences: dict[int, int] = field(default_factory=dict)
     events: int = 0
     entries: int = 0
+    _posted: set[tuple[str, str]] = field(default_factory=set)
     _flows: Counter[str] = field(default_factory=Counter)
     _faults: dict[str, str] = field(default_factory=dict)
 
@@ -61,6 +62,9 @@ class LogAudit:
         after = self.accounts[event.account_id] = evolve(before, event)
         self.entries += 1
         self._flows[event.asset] += event.change
+        if (event.account_id, event.command_id) in self._posted:  # under another payload, or in another partition
+            self._fault("I3", stored, f"command {event.command_id} of {event.account_id} has a second entry")
+        self._posted.add((event.account_id, event.command_id))
         if after.balance(event.asset) != event.running_balance or after.version != event.version:
             self._fault(
                 "I1",
