@@ -81,8 +81,9 @@ class LedgerEngine:
     async def close(self) -> None:
         """Let go of all connections; the engine can't be used afterwards."""
         self._closed = True
-        if self._requester is not None:
-            await self._requester.close()
+        async with self._connecting:  # one that is being made is let go as well
+            if self._requester is not None:
+                await self._requester.close()
         if self._read_model is not None:
             await self._read_model.close()
         self._wiring.close()
@@ -155,7 +156,8 @@ class LedgerEngine:
 
     async def get_entry(self, entry_id: str, *, timeout: float | None = None) -> LedgerEntry:
         """Return the entry with this id; raises `EntryNotFound`, and as `get_balance`."""
-        await self._catch_up(dict(self._written), timeout)
+        partition = entry_id.partition("-")[0]
+        await self._catch_up({p: sequence for p, sequence in self._written.items() if str(p) == partition}, timeout)
         return from_row(await self._reader().entry(entry_id))
 
     async def list_entries(
@@ -192,15 +194,20 @@ class LedgerEngine:
             await self._reader().wait_for(written, limit)
 
     def _reader(self) -> ReadModel:
+        self._check_open()
         if self._read_model is None:
             self._read_model = self._wiring.read_model()
         return self._read_model
 
-    async def _connected(self) -> Requester:
+    def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the engine is closed")
+
+    async def _connected(self) -> Requester:
+        self._check_open()
         if self._requester is None or self._requester.broken:
             async with self._connecting:
+                self._check_open()
                 if self._requester is None or self._requester.broken:
                     self._requester = await self._reconnected(self._requester)
         return self._requester
