@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from events.errors import BrokerUnavailable
@@ -82,12 +82,14 @@ def check_broker(clients: KafkaClients, *, timeout: float) -> None:
 
 
 def unavailable(clients: KafkaClients, error: Exception) -> BrokerUnavailable:
-    """Return the error that says where Kafka was looked for."""
-    return BrokerUnavailable(
-        f"Kafka does not answer at {clients.bootstrap} ({error}): is it up? `partita stack up` starts a local one",
-        bootstrap=clients.bootstrap,
-        cause=str(error),
-    )
+    """Return the error that says where Kafka was looked for, and what it said if it answered."""
+    if isinstance(error, KafkaException) and error.args[0].code() > 0:  # librdkafka's own errors are negative
+        said = f"Kafka at {clients.bootstrap} refuses: {error.args[0].str()} ({error.args[0].name()})"
+    else:
+        said = (
+            f"Kafka does not answer at {clients.bootstrap} ({error}): is it up? `partita stack up` starts a local one"
+        )
+    return BrokerUnavailable(said, bootstrap=clients.bootstrap, cause=str(error))
 
 
 def is_fatal(error: KafkaError) -> bool:

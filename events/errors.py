@@ -1,7 +1,7 @@
 """What can go wrong, for callers: every error has a stable `code`, `details` that are data, and `to_dict()`.
 
 Here are the base and the errors of the log's own surroundings. The rules a command can break are in
-`commands.errors`, what a reader can meet is in `projections.errors`; `partita` exports them all.
+`commands.errors`, what a reader can meet is in `projections.errors`; `partita` exports those that a caller can meet.
 """
 
 from decimal import Decimal
@@ -41,7 +41,7 @@ class LedgerError(Exception):
 
 
 class BrokerUnavailable(LedgerError):
-    """Kafka did not answer in time."""
+    """Kafka did not answer in time, or refused."""
 
     retriable = True
 

@@ -102,19 +102,20 @@ class Requester:
         self._waiting.setdefault(question, deque()).append(future)
         try:
             async with asyncio.timeout(deadline):
-                await self._produce(command, question)
+                await self._produce(command, future)
                 return await future
         except TimeoutError:
             raise OutcomeUnknown(command.account_id, command.command_id, deadline) from None
         finally:
             self._forget(question, future)
 
-    async def _produce(self, command: PostEntry, question: _Question) -> None:
+    async def _produce(self, command: PostEntry, future: asyncio.Future[Outcome]) -> None:
         value = self._commands.encode(command)
 
         def report(error: KafkaError | None, _: Message) -> None:
             if error is not None:
-                self._loop.call_soon_threadsafe(self._undelivered, question, error)
+                log.warning("command %s was not delivered: %s", command.command_id, error.str())
+                self._loop.call_soon_threadsafe(self._undelivered, future, error)
 
         while True:
             try:
@@ -124,14 +125,13 @@ class Requester:
             except BufferError:  # the queue is full: its messages leave in the background
                 await asyncio.sleep(_ROOM)
             except KafkaException as error:
+                self.broken = self.broken or error.args[0].fatal()  # this producer will take nothing any more
                 raise unavailable(self._clients, error) from error
 
-    def _undelivered(self, question: _Question, error: KafkaError) -> None:
-        log.warning("command %s was not delivered: %s", question.command_id, error.str())
-        if error.code() in _NEVER_LEFT:
-            for future in self._waiting.get(question, ()):
-                if not future.done():
-                    future.set_exception(unavailable(self._clients, KafkaException(error)))
+    def _undelivered(self, future: asyncio.Future[Outcome], error: KafkaError) -> None:
+        """Fail the call whose command never left; another that asks the same may have got through."""
+        if error.code() in _NEVER_LEFT and not future.done():
+            future.set_exception(unavailable(self._clients, KafkaException(error)))
 
     def _receive(self) -> None:
         """Run in the thread, until closed or broken."""
