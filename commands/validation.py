@@ -5,6 +5,7 @@ unpaired surrogate and no number beyond its own.
 """
 
 import json
+from decimal import Decimal
 from typing import Final, NoReturn
 
 from commands.errors import (
@@ -97,15 +98,16 @@ def canonical_metadata(text: str) -> str:
     """Return the JSON object in `text` with its keys sorted and no white space.
 
     Raises:
-        InvalidMetadata: no JSON object, too large, nested too deep, or with NUL or an unpaired surrogate in a string.
+        InvalidMetadata: no JSON object, too large, nested too deep, with NUL or an unpaired surrogate in a string, or
+            with a fraction of more digits than a double keeps: rounded, it would not be what was sent.
     """
     if len(text) > MAX_METADATA_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_METADATA_BYTES:
         raise InvalidMetadata(f"metadata is larger than {MAX_METADATA_BYTES} bytes")
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_float=_exact_float, parse_constant=_refuse_constant)
         canonical = json.dumps(value, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         canonical.encode("utf-8")
-    except (ValueError, RecursionError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:
         raise InvalidMetadata(f"metadata is no JSON that can be kept: {error}"[:200]) from error
     if not isinstance(value, dict):
         raise InvalidMetadata(f"metadata must be a JSON object, not {type(value).__name__}")
@@ -114,6 +116,13 @@ def canonical_metadata(text: str) -> str:
     if "\\u0000" in canonical and _holds_nul(value):
         raise InvalidMetadata("metadata holds NUL in a string")
     return canonical
+
+
+def _exact_float(text: str) -> float:
+    value = float(text)
+    if Decimal(text) != Decimal(repr(value)):
+        raise ValueError(f"{text[:40]} has more digits than a JSON number keeps: write it as text")
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -153,6 +154,27 @@ def test_deep_metadata_is_refused_never_a_crash(depth: int, inner: str, brackets
 def test_metadata_may_be_64_levels_deep_and_as_wide_as_fits() -> None:
     canonical_metadata('{"a":' * 64 + "1" + "}" * 64)
     canonical_metadata('{"a":[' + ",".join(["{}"] * 5000) + "]}")
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "0.12345678901234567890",
+        "12345678901234567.89",
+        "1e-400",
+        "1e999",
+        "1e-99999999999999999999",
+        "1e9999999999999999",
+    ],
+)
+def test_a_number_that_would_be_rounded_is_refused(number: str) -> None:
+    with pytest.raises(InvalidMetadata):
+        canonical_metadata(f'{{"rate": {number}}}')
+
+
+@pytest.mark.parametrize("number", ["0.1", "1.10", "-0.0", "1e22", "1E-7", "123456789.123456", "5e-324"])
+def test_a_number_that_is_kept_is_taken(number: str) -> None:
+    assert Decimal(repr(json.loads(canonical_metadata(f'{{"n": {number}}}'))["n"])) == Decimal(number)
 
 
 def test_metadata_is_canonical() -> None:
