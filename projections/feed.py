@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -75,7 +76,7 @@ class Feed:
         self._checks: dict[int, SequenceCheck] = {}
         self._halted: set[int] = set()
         self._placed: dict[int, int] = {}
-        self._written: dict[int, int] = {}
+        self._written: SimpleQueue[Mapping[int, int]] = SimpleQueue()
         self._last_commit = time.monotonic()
         self.idle = threading.Event()
         self.idle.set()
@@ -120,6 +121,7 @@ class Feed:
         for partition, at in mine.items():
             self._placed[partition] = at.next_offset
             self._checks[partition] = SequenceCheck(partition, at.next_sequence, at.writer_epoch)
+        self.written({p: at.next_offset for p, at in mine.items()})  # the one before may have gone without telling
 
     def displace(self) -> None:
         """Stop reading every partition until it is placed again; halted ones get another try."""
@@ -136,7 +138,7 @@ class Feed:
 
     def written(self, offsets: Mapping[int, int]) -> None:
         """Note the next offset of partitions, to be committed to Kafka sometime soon."""
-        self._written = {**self._written, **offsets}
+        self._written.put(dict(offsets))
 
     def close(self) -> None:
         """Leave the group; without good-bye if Kafka does not answer, since nothing depends on it."""
@@ -195,10 +197,12 @@ class Feed:
             log.warning("Kafka: %s", error.str())
 
     def _commit(self) -> None:
-        if not self._written or time.monotonic() - self._last_commit < COMMIT_EVERY:
+        if self._written.empty() or time.monotonic() - self._last_commit < COMMIT_EVERY:
             return
         self._last_commit = time.monotonic()
-        written, self._written = self._written, {}
+        written: dict[int, int] = {}
+        while not self._written.empty():  # nobody else takes
+            written |= self._written.get()
         offsets = [TopicPartition(self._topic, p, offset) for p, offset in written.items() if p in self._assigned]
         try:
             if offsets:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
 from events.errors import BrokerUnavailable, PartitionCountMismatch, TopicMissing
 from events.follow import StoredEvent
@@ -18,6 +18,7 @@ from projections.errors import PartitionsHalted, PositionConflict, ReadModelBehi
 from projections.queries import ReadModel
 from projections.rows import rows_of
 from projections.store import BalancesStore
+from tests.contract.harness import eventually
 from tests.projections.conftest import projecting
 from tests.projections.log import NOON, TestLedger, account_in
 
@@ -227,6 +228,26 @@ async def test_another_partition_count_is_refused(ledger: TestLedger) -> None:
     with pytest.raises(PartitionCountMismatch):
         async with projecting(ledger) as service:
             await service.task
+
+
+async def test_kafka_is_told_of_positions_that_were_there_before(ledger: TestLedger, reader: ReadModel) -> None:
+    """A service that comes after one that was killed has nothing to write, and its lag must not stay."""
+    ledger.append([ledger.writer.post(f"a-{n}") for n in range(20)])
+    async with projecting(ledger):
+        await reader.wait_for(ledger.wanted(), 30)
+    wanted = {p: position.next_offset for p, position in (await reader.positions()).items()}
+    group = f"{ledger.name}.again"
+    async with projecting(ledger, ledger=group):
+        await asyncio.to_thread(eventually, lambda: committed(ledger, f"{group}.balances") == wanted)
+
+
+def committed(ledger: TestLedger, group: str) -> dict[int, int]:
+    """Return what tools that show lag see."""
+    partitions = [TopicPartition(ledger.topics.events, p) for p in range(4)]
+    admin = ledger.clients.admin()
+    [asked] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, partitions)]).values()
+    found = asked.result(10)
+    return {tp.partition: tp.offset for tp in found.topic_partitions}
 
 
 async def test_a_refused_partition_count_leaves_the_positions_as_they_were(ledger: TestLedger) -> None:
