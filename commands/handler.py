@@ -4,6 +4,7 @@ One turn polls once, brings newly assigned partitions a step nearer, and decides
 events and outcomes, commit them together with the offsets. Only then is the state what was decided.
 """
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from events.follow import Record
 from events.log import Aborted, Log, Outgoing
 from events.topics import Topics, mismatch
 from events.types import PartitionOpened
+
+log = logging.getLogger(__name__)
 
 IDLE: Final = 0.5
 _RESTORING: Final = 0.01
@@ -106,6 +109,8 @@ class Handler:
         for state in states:
             state.writer_epoch += 1
             self._ready[state.partition] = state
+            where = state.partition, state.next_sequence, state.next_command_offset
+            log.info("partition %d is taken up: sequence %d, command %d come next", *where)
             self._log.start(state.partition, state.next_command_offset)
 
     def _open(self, states: Sequence[PartitionState]) -> None:

@@ -41,15 +41,11 @@ class _Restoring:
 
 @dataclass(slots=True)
 class Restorer:
-    """Restores partitions a bit at a time, so that its caller can go on polling and serving the others.
-
-    `on_progress` is told the partition, the offset reached and the end.
-    """
+    """Restores partitions a bit at a time, so that its caller can go on polling and serving the others."""
 
     log: Log
     codec: EventCodec
     clock: Callable[[], float] = time.monotonic
-    on_progress: Callable[[int, int, int], None] | None = None
     _restoring: dict[int, _Restoring] = field(default_factory=dict)
 
     def add(self, partitions: Iterable[int]) -> None:
@@ -110,8 +106,6 @@ class Restorer:
             work.since = self.clock()
         for p, work in reading.items():
             work.position = self.log.read_position(p)
-            if self.on_progress is not None:
-                self.on_progress(p, work.position, work.end or 0)
 
     def _is_read(self, partition: int) -> bool:
         work = self._restoring[partition]

@@ -1,6 +1,5 @@
 """The composition root: the only module that makes clients and services, from settings."""
 
-from collections.abc import Callable
 from functools import cached_property
 
 from commands.codec import CommandCodec, OutcomeCodec, command_codec
@@ -119,9 +118,7 @@ class Wiring:
             timeout=self.settings.connect_timeout,
         )
 
-    def handler(
-        self, log: Log, partition_count: int, *, on_restore: Callable[[int, int, int], None] | None = None
-    ) -> Handler:
+    def handler(self, log: Log, partition_count: int) -> Handler:
         """Return a handler on `log`."""
         codecs = Codecs(self.command_codec, self.event_codec, self.outcome_codec)
         policy = Policy(asset_scales=self.settings.asset_scales)
@@ -132,5 +129,5 @@ class Wiring:
             decider=Decider(self.topics, codecs, policy),
             partition_count=partition_count,
             group_size=self.settings.group_size,
-            restorer=Restorer(log, self.event_codec, on_progress=on_restore),
+            restorer=Restorer(log, self.event_codec),
         )

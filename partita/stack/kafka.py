@@ -85,12 +85,6 @@ def kafka_classpath(cache: Path, *, tools: bool = False) -> str:
     return ":".join(str(cache / "jars" / pin.filename) for pin in pins)
 
 
-def tool_command(cache: Path, tool: str, *arguments: str) -> tuple[str, ...]:
-    """Return the command of one of Kafka's tools, named by its Java class; they must have been fetched."""
-    jvm = (*SMALL_JVM, "-XX:TieredStopAtLevel=1", "-cp", kafka_classpath(cache, tools=True))
-    return (str(java_executable()), *jvm, tool, *arguments)
-
-
 def properties(site: Site) -> dict[str, str]:
     """Return the whole of server.properties: the common settings and this site's places."""
     broker, controller = site.ports["kafka"], site.ports["kafka_controller"]
