@@ -27,6 +27,8 @@ Instance = Annotated[
 _SERVICES: Final = ("handler", "balances")
 _REPORT_EVERY: Final = 5.0
 _STOPPING: Final = 30.0
+_IN_ORDER: Final = frozenset({0, -signal.SIGTERM})
+"""Statuses of a service that was told to stop; so early that it did not know how to, it is ended by the signal."""
 
 
 class _Reporter:
@@ -102,7 +104,7 @@ def run_all(json: Json = False) -> None:
     statuses = _end(processes)
     if json:
         print_json(statuses)
-    if any(statuses.values()):
+    if not _IN_ORDER.issuperset(statuses.values()):
         raise typer.Exit(Exit.FAILED)
 
 
@@ -111,13 +113,19 @@ class _Stop(Exception):
 
 
 def _stop(_number: int, _frame: object) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # it is being done
+    _ignore_signals()
     raise _Stop
+
+
+def _ignore_signals() -> None:
+    """What they ask for is being done, and must not be interrupted."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end(processes: dict[str, "subprocess.Popen[bytes]"]) -> dict[str, int]:
     """Stop what still runs, and return the exit statuses by service."""
+    _ignore_signals()
     for process in processes.values():
         process.terminate()
     statuses = {}
