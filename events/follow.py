@@ -4,6 +4,7 @@ Owns reading by position, not by consumer group. A reader says where it wants to
 position in PostgreSQL, in RocksDB or nowhere is its own affair.
 """
 
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -116,7 +117,11 @@ class PartitionReader:
         )
 
     def read_only(self, offsets: Mapping[int, int]) -> None:
-        """Read these partitions from these offsets and no others; goes on as it is where it has come to them."""
+        """Read these partitions from these offsets and no others; goes on as it is where it has come to them.
+
+        When Kafka is late to say where the beginning of a partition is, librdkafka may ask again half a second later,
+        and go back there though it was told of another offset meanwhile: what comes twice is left out.
+        """
         if offsets != self._positions:
             self.start(offsets)
 
@@ -134,6 +139,8 @@ class PartitionReader:
             error = message.error()
             if error is None:
                 partition, offset = place(message)
+                if offset < self._positions.get(partition, math.inf):  # not asked for, or read: see `read_only`
+                    continue
                 records.append(Record(partition, offset, message.key(), message.value(), message.timestamp()[1]))
                 self._positions[partition] = offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # the client's own name

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from typing import Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from events.clients import KafkaClients, is_fatal
 from events.errors import CommandsExpired, Fenced
@@ -48,6 +49,7 @@ class KafkaLog:
         self._assigned: list[int] = []
         self._revoked: list[int] = []
         self._owned: set[int] = set()
+        self._reading: set[int] = set()
         self._committed_at = 0.0
         self._producer = _transactional(clients, self._member, timeout)
         self._ends = Ends(clients)
@@ -128,12 +130,13 @@ class KafkaLog:
 
     def start(self, partition: int, offset: int) -> None:
         """See `Log.start`."""
-        where = TopicPartition(self._topics.commands, partition)
+        where = TopicPartition(self._topics.commands, partition, offset)
 
         def move() -> None:
-            self._consumer.incremental_unassign([where])
-            self._consumer.incremental_assign([TopicPartition(self._topics.commands, partition, offset)])
-            self._consumer.resume([where])  # being paused outlives an assignment
+            if partition in self._reading:
+                self._consumer.incremental_unassign([where])
+            self._consumer.incremental_assign([where])
+            self._reading.add(partition)
 
         try:
             self._bounded("start", move)
@@ -239,24 +242,35 @@ class KafkaLog:
 
     def close(self) -> None:
         """See `Log.close`. Bounded as well; what does not end is left behind."""
-        for close in (self._reader.close, self._consumer.close):
+        for close in (self._reader.close, self._leave_group):
             try:
                 self._bounded("close", close)
             except LogLost as error:
                 log.warning("%s", error)
 
+    def _leave_group(self) -> None:
+        """Let the consumer be destroyed, which calls nothing back; a member with a name never says good-bye anyway.
+
+        `close()` would have the partitions given up in a callback, and librdkafka does not answer that one when the
+        broker has fenced the member meanwhile: a wait without end, with the interpreter's lock held.
+        """
+        with suppress(AttributeError, KafkaException):  # closed before; a fenced consumer polls no more
+            self._consumer.poll(0)  # a partition that was just given must be taken, or the end waits for that
+        with suppress(AttributeError):
+            del self._consumer
+
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # Held at an offset that asks for nothing: where to start is known only when the partition is restored.
-        held = [TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions]
-        consumer.incremental_assign(held)
-        consumer.pause(held)
+        # Where to start is known only when a partition is restored, and until then it is not fetched. Never held at a
+        # logical offset: librdkafka may ask for that one again later, and go there from wherever it is by then.
+        consumer.incremental_assign([])
         self._owned.update(p.partition for p in partitions)
         self._assigned.extend(p.partition for p in partitions)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        consumer.incremental_unassign(partitions)
         gone = {p.partition for p in partitions}
+        consumer.incremental_unassign([p for p in partitions if p.partition in self._reading])
         self._owned -= gone
+        self._reading -= gone
         self._assigned = [p for p in self._assigned if p not in gone]
         self._revoked.extend(gone)
 

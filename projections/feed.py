@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Final
@@ -75,13 +76,14 @@ class Feed:
         self._assigned: set[int] = set()
         self._checks: dict[int, SequenceCheck] = {}
         self._halted: set[int] = set()
-        self._placed: dict[int, int] = {}
+        self._next: dict[int, int] = {}
         self._written: SimpleQueue[Mapping[int, int]] = SimpleQueue()
         self._last_commit = time.monotonic()
         self.idle = threading.Event()
         self.idle.set()
         # A member that comes back under its name takes its partitions at once (static membership, KIP-345).
-        named = {} if instance is None else {"group_instance_id": f"{group}-{instance}"}
+        self._named = instance is not None
+        named = {"group_instance_id": f"{group}-{instance}"} if self._named else {}
         self._consumer: Consumer = clients.consumer(
             group,
             **named,
@@ -114,26 +116,23 @@ class Feed:
         mine = {partition: at for partition, at in positions.items() if partition in self._assigned}
         if not mine:
             return
+        self._leave(mine.keys() & self._checks.keys())
         spots = [TopicPartition(self._topic, p, at.next_offset or OFFSET_BEGINNING) for p, at in mine.items()]
-        self._consumer.incremental_unassign(spots)  # what was fetched before goes with it
         self._consumer.incremental_assign(spots)
-        self._consumer.resume(spots)
         for partition, at in mine.items():
-            self._placed[partition] = at.next_offset
+            self._next[partition] = at.next_offset
             self._checks[partition] = SequenceCheck(partition, at.next_sequence, at.writer_epoch)
         self.written({p: at.next_offset for p, at in mine.items()})  # the one before may have gone without telling
 
     def displace(self) -> None:
         """Stop reading every partition until it is placed again; halted ones get another try."""
-        self._pause(set(self._checks))
-        self._checks.clear()
+        self._leave(set(self._checks))
         self._halted.clear()
 
     def halt(self, partition: int) -> None:
         """Stop reading `partition` until the group gives it anew or everything is displaced."""
         if partition in self._assigned:
-            self._pause({partition})
-            self._checks.pop(partition, None)
+            self._leave({partition} & self._checks.keys())
             self._halted.add(partition)
 
     def written(self, offsets: Mapping[int, int]) -> None:
@@ -142,13 +141,21 @@ class Feed:
 
     def close(self) -> None:
         """Leave the group; without good-bye if Kafka does not answer, since nothing depends on it."""
-        self._last_commit = 0.0
-        self._commit()
-        closing = threading.Thread(target=self._consumer.close, name="balances-close", daemon=True)
+        closing = threading.Thread(target=self._leave_group, name="balances-close", daemon=True)
         closing.start()
         closing.join(CLOSE_WAIT)
         if closing.is_alive():
             log.warning("Kafka does not answer: left the group without telling it")
+
+    def _leave_group(self) -> None:
+        self._last_commit = 0.0
+        self._commit(wait=True)
+        if self._named:  # as `events.kafka_log` does, and for its reasons
+            with suppress(KafkaException):
+                self._consumer.poll(0)
+            del self._consumer
+        else:
+            self._consumer.close()
 
     def _take(self, message: Message, fetched: Fetched) -> None:
         error = message.error()
@@ -160,7 +167,7 @@ class Feed:
         check = self._checks.get(partition)
         if check is None:  # given up, halted or waiting to be placed since it was fetched
             return
-        if offset < self._placed[partition]:  # fetched before it was placed, and late
+        if offset < self._next[partition]:  # librdkafka may go back to the beginning when Kafka answers late
             return
         try:
             stored = check.decode(self._codec, Record(partition, offset, message.key(), message.value()))
@@ -172,6 +179,7 @@ class Feed:
             fetched.trouble = trouble
             self.displace()
         else:
+            self._next[partition] = offset + 1
             fetched.events.append(stored)
 
     def _check_opening(self, stored: StoredEvent) -> None:
@@ -196,7 +204,7 @@ class Feed:
         else:
             log.warning("Kafka: %s", error.str())
 
-    def _commit(self) -> None:
+    def _commit(self, *, wait: bool = False) -> None:
         if self._written.empty() or time.monotonic() - self._last_commit < COMMIT_EVERY:
             return
         self._last_commit = time.monotonic()
@@ -205,37 +213,38 @@ class Feed:
             written |= self._written.get()
         offsets = [TopicPartition(self._topic, p, offset) for p, offset in written.items() if p in self._assigned]
         try:
-            if offsets:
+            if offsets and wait:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            elif offsets:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:  # only tools that show lag look at these
             log.info("offsets were not committed to Kafka: %s", error)
 
-    def _pause(self, partitions: set[int]) -> None:
-        if partitions:
-            self._consumer.pause([TopicPartition(self._topic, partition) for partition in partitions])
+    def _leave(self, partitions: set[int]) -> None:
+        """Stop fetching partitions that are being read. In a callback it must be said even of none."""
+        self._consumer.incremental_unassign([TopicPartition(self._topic, partition) for partition in partitions])
+        for partition in partitions:
+            del self._checks[partition]
 
     def _on_assign(self, consumer: Consumer, given: list[TopicPartition]) -> None:
-        spots = [TopicPartition(self._topic, tp.partition, OFFSET_BEGINNING) for tp in given]
-        consumer.incremental_assign(spots)
-        if spots:
-            consumer.pause(spots)
+        # Not fetched before it is placed. Never held at a logical offset meanwhile: librdkafka may ask for that one
+        # again later, and go there from wherever it is by then.
+        consumer.incremental_assign([])
         self._assigned.update(tp.partition for tp in given)
         log.info("given partitions %s of %s", sorted(tp.partition for tp in given), self._topic)
 
-    def _on_revoke(self, consumer: Consumer, taken: list[TopicPartition]) -> None:
+    def _on_revoke(self, _: Consumer, taken: list[TopicPartition]) -> None:
         if not self.idle.wait(REVOKE_WAIT):
             log.warning("giving up partitions while their events are still being written")
-        self._forget(consumer, taken)
+        self._forget(taken)
 
-    def _on_lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
+    def _on_lost(self, _: Consumer, lost: list[TopicPartition]) -> None:
         log.warning("the group gave our partitions to others while we were away")
-        self._forget(consumer, lost)
+        self._forget(lost)
 
-    def _forget(self, consumer: Consumer, gone: list[TopicPartition]) -> None:
+    def _forget(self, gone: list[TopicPartition]) -> None:
         partitions = {tp.partition for tp in gone}
-        consumer.incremental_unassign(gone)
+        self._leave(partitions & self._checks.keys())
         self._assigned -= partitions
         self._halted -= partitions
-        for partition in partitions:
-            self._checks.pop(partition, None)
         log.info("gave up partitions %s of %s", sorted(partitions), self._topic)
