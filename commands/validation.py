@@ -35,13 +35,19 @@ MAX_TIME: Final = 253_402_300_799_999_999
 
 def check_identity(command: PostEntry) -> Rejected | None:
     """Return what is wrong with the ids that everything else is filed under."""
-    if fault := _identifier_fault(command.account_id, MAX_ACCOUNT_ID):
-        return InvalidAccountId(f"account_id {fault}")
+    if invalid := check_account_id(command.account_id):
+        return invalid
     if fault := _identifier_fault(command.command_id, MAX_COMMAND_ID):
         return InvalidCommandId(f"command_id {fault}")
     if command.reply_key is not None and (fault := _identifier_fault(command.reply_key, MAX_COMMAND_ID)):
         return InvalidCommandId(f"reply_key {fault}")
     return None
+
+
+def check_account_id(account_id: str) -> InvalidAccountId | None:
+    """Return why no account can have this id, or None."""
+    fault = _identifier_fault(account_id, MAX_ACCOUNT_ID)
+    return InvalidAccountId(f"account_id {fault}") if fault else None
 
 
 def check_fields(command: PostEntry, policy: Policy) -> Rejected | None:

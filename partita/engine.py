@@ -20,7 +20,7 @@ from commands.errors import (
     from_event,
 )
 from commands.types import Policy, PostEntry
-from commands.validation import canonical_metadata, check_fields, check_identity
+from commands.validation import canonical_metadata, check_account_id, check_fields, check_identity
 from events.money import NotAnAmount, to_units
 from events.partitioner import partition_of
 from events.types import CommandRejected, EntryType
@@ -66,7 +66,7 @@ class LedgerEngine:
         self._wiring = Wiring(self.settings)
         self._requester: Requester | None = None
         self._read_model: ReadModel | None = None
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Task[Requester] | None = None
         self._written: dict[int, int] = {}
         self._closed = False
 
@@ -81,9 +81,10 @@ class LedgerEngine:
     async def close(self) -> None:
         """Let go of all connections; the engine can't be used afterwards."""
         self._closed = True
-        async with self._connecting:  # one that is being made is let go as well
-            if self._requester is not None:
-                await self._requester.close()
+        if self._connecting is not None:  # a requester that is being made is let go as well
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        if self._requester is not None:
+            await self._requester.close()
         if self._read_model is not None:
             await self._read_model.close()
         self._wiring.close()
@@ -143,6 +144,7 @@ class LedgerEngine:
         0 when there is no entry. Entries that others posted are in it as soon as the projection has them.
 
         Raises:
+            InvalidAccountId: no account can have this id.
             ReadModelUnavailable: PostgreSQL does not answer.
             ReadModelBehind: the projection did not catch up within `timeout` seconds.
         """
@@ -174,6 +176,7 @@ class LedgerEngine:
 
         Raises:
             InvalidCursor: the cursor is none of ours, or another statement's. Others as `get_balance`.
+            ValueError: `limit` is out of range.
         """
         await self._catch_up(self._written_to(account_id), timeout)
         page = await self._reader().entries(
@@ -182,7 +185,13 @@ class LedgerEngine:
         return EntryPage(entries=tuple(from_row(row) for row in page.entries), next_cursor=page.next_cursor)
 
     def _written_to(self, account_id: str) -> dict[int, int]:
-        """Return the partition of the account and the last sequence that this engine was told of it."""
+        """Return the partition of the account and the last sequence that this engine was told of it.
+
+        Raises:
+            InvalidAccountId: no account can have this id.
+        """
+        if fault := check_account_id(account_id):
+            raise fault
         if self._requester is None:
             return {}
         partition = partition_of(account_id, self._requester.partition_count)
@@ -204,19 +213,22 @@ class LedgerEngine:
             raise RuntimeError("the engine is closed")
 
     async def _connected(self) -> Requester:
+        """Return the requester. Calls that come while it connects share the attempt, and its failure."""
         self._check_open()
-        if self._requester is None or self._requester.broken:
-            async with self._connecting:
-                self._check_open()
-                if self._requester is None or self._requester.broken:
-                    self._requester = await self._reconnected(self._requester)
-        return self._requester
+        if self._requester is not None and not self._requester.broken:
+            return self._requester
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._connect())
+        requester = await asyncio.shield(self._connecting)  # a call that is cancelled doesn't end it for the others
+        self._check_open()
+        return requester
 
-    async def _reconnected(self, broken: Requester | None) -> Requester:
-        if broken is not None:
-            await broken.close()
+    async def _connect(self) -> Requester:
+        if self._requester is not None:
+            await self._requester.close()
         requester = await asyncio.to_thread(self._wiring.requester)
         await requester.start()
+        self._requester = requester
         return requester
 
 
@@ -277,7 +289,7 @@ def _json(metadata: Mapping[str, Any]) -> str:
 def _micros(time: datetime) -> int:
     if not isinstance(time, datetime):
         raise InvalidEffectiveTime(f"effective_at must be a datetime, not {type(time).__name__}")
-    if time.tzinfo is None:
+    if time.utcoffset() is None:
         raise InvalidEffectiveTime("effective_at has no time zone")
     return to_micros(time)
 

@@ -1,12 +1,17 @@
 """The engine's own part: what it waits for, and its end."""
 
+import asyncio
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
 
-from partita import EntryNotFound, LedgerEngine
+from partita import BrokerUnavailable, EntryNotFound, LedgerEngine
+from partita.requester import Requester
 
+CALLS = 50
 NOWHERE = "127.0.0.1:1"
 
 
@@ -52,3 +57,42 @@ async def test_an_engine_that_was_closed_connects_to_nothing_again() -> None:
     with pytest.raises(RuntimeError, match="closed"):
         await ledger.create_entry("alice", 1, "credit")
     assert ledger._read_model is None
+
+
+async def test_calls_that_come_while_it_connects_share_the_attempt_and_its_failure() -> None:
+    """Else each would wait for its own, one after the other: hours for a thousand calls without a broker."""
+    attempts = 0
+
+    def refuse() -> Requester:
+        nonlocal attempts
+        attempts += 1
+        time.sleep(0.05)  # as long as connecting takes, in a thread of its own
+        raise BrokerUnavailable("nobody there")
+
+    async with engine() as ledger:
+        cast(Any, ledger._wiring).requester = refuse
+        for attempt in (1, 2):
+            calls = [ledger.create_entry("alice", 1, "credit") for _ in range(CALLS)]
+            failures = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(failure) for failure in failures] == [BrokerUnavailable] * CALLS
+            assert attempts == attempt
+
+
+async def test_a_call_that_is_cancelled_leaves_the_others_connecting() -> None:
+    begun = threading.Event()
+    go_on = threading.Event()
+
+    def refuse() -> Requester:
+        begun.set()
+        go_on.wait(5)
+        raise BrokerUnavailable("nobody there")
+
+    async with engine() as ledger:
+        cast(Any, ledger._wiring).requester = refuse
+        first, second = (asyncio.create_task(ledger.create_entry("alice", 1, "credit")) for _ in range(2))
+        await asyncio.to_thread(begun.wait, 5)
+        first.cancel()
+        go_on.set()
+        with pytest.raises(BrokerUnavailable):
+            await second
+        assert first.cancelled()

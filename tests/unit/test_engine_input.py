@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -37,6 +37,18 @@ def nested(levels: int) -> dict[str, Any]:
     for _ in range(levels):
         metadata = {"a": metadata}
     return metadata
+
+
+class NoZone(tzinfo):
+    """A time zone that knows of none."""
+
+    def utcoffset(self, _: datetime | None) -> timedelta | None:
+        return None
+
+    dst = utcoffset
+
+    def tzname(self, _: datetime | None) -> str | None:
+        return None
 
 
 BAD: list[tuple[str, Any, str]] = [
@@ -87,6 +99,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("metadata", "{}", "InvalidMetadata"),
     ("metadata", 7, "InvalidMetadata"),
     ("effective_at", datetime(2026, 1, 1), "InvalidEffectiveTime"),  # noqa: DTZ001  # naive on purpose
+    ("effective_at", datetime(2026, 1, 1, tzinfo=NoZone()), "InvalidEffectiveTime"),
     ("effective_at", datetime.fromisoformat("1969-12-31T23:59:59+00:00"), "InvalidEffectiveTime"),
     ("effective_at", date(2026, 1, 1), "InvalidEffectiveTime"),
     ("effective_at", "2026-01-01", "InvalidEffectiveTime"),
@@ -105,6 +118,14 @@ async def test_a_bad_argument_is_refused_by_name(engine: LedgerEngine, field: st
     assert refused.value.code == code
     assert len(refused.value.message) < 300
     assert time.perf_counter() - begun < 0.5
+
+
+@pytest.mark.parametrize("account_id", ["", "a" * 10_000, "a\0", "\ud800", 7, None])
+async def test_no_balance_is_told_of_an_account_that_can_not_be(engine: LedgerEngine, account_id: Any) -> None:
+    for ask in (engine.get_balance, engine.list_entries):
+        with pytest.raises(InvalidCommand) as refused:
+            await ask(account_id)
+        assert refused.value.code == "InvalidAccountId"
 
 
 async def test_arguments_that_are_right_go_on_to_the_broker() -> None:
