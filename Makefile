@@ -2,13 +2,13 @@
 #
 # Needs bash, make and Python 3.11 or later, nothing else. Set-up goes into .venv, the stack's downloads into the
 # user's cache; both are made once. A stamp is written only when its step is complete, so an interrupted step is
-# done again. ARGS reaches the program behind a target: make demo ARGS="--keep", make test ARGS="-k money".
+# done again. What set-up says goes to stderr: stdout is the program's. ARGS reaches the program behind a target: make demo ARGS="--keep", make test ARGS="-k money".
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-MAKEFLAGS += --no-print-directory
+MAKEFLAGS += --no-print-directory --silent
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -97,14 +97,14 @@ make-venv = \
 $(VENV)/.stack: $(PROJECT)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(call make-venv,$(VENV)); }
 	@$(BIN)/python -c "$$FORGET_HALF_INSTALLED"
-	$(PIP) install -c constraints.txt hatchling editables
-	$(PIP) install -c constraints.txt --no-build-isolation -e '.[stack]'
+	$(PIP) install -c constraints.txt hatchling editables >&2
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[stack]' >&2
 	@touch $@
 
 $(VENV)/.all: $(VENV)/.stack
 	@$(BIN)/python -c "$$REQUIREMENTS" > $(VENV)/requirements.txt
 	@$(BIN)/python -c "$$FORGET_HALF_INSTALLED"
-	$(PIP) install -c constraints.txt -r $(VENV)/requirements.txt
+	$(PIP) install -c constraints.txt -r $(VENV)/requirements.txt >&2
 	@touch $@
 
 $(VENV)/.fetched-core: $(VENV)/.stack
