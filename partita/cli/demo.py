@@ -12,7 +12,7 @@ from rich.table import Table
 
 from events.checks import CheckResult
 from partita import stack
-from partita.cli.output import Exit, Json, err, errors_told, out, print_json
+from partita.cli.output import Exit, Json, err, errors_told, out, print_json, uncut
 from partita.cli.stack import failures_told, stack_progress
 from partita.demo.story import Plan, Report, Screen, perform
 from partita.demo.traffic import Record
@@ -44,7 +44,7 @@ def demo(
     plan = Plan(commands=commands, accounts=accounts, window=window, seed=seed, kill=kill)
     was_up = stack.read_addresses(base.stack_dir) is not None
     try:
-        with failures_told(), stack_progress() as show:
+        with failures_told(as_json=json), stack_progress() as show:
             stack.up(base.stack_dir, parts=_PARTS, cache=base.cache_dir, on_progress=show)
         with errors_told(as_json=json):
             report = _perform(base, plan)
@@ -127,7 +127,7 @@ def _show(report: Report) -> None:
     table.add_row("projection drained after the last outcome", f"{report.drained_after:.2f} s")
     for name, seconds in report.recovery.items():
         table.add_row(f"{name} killed: caught up after", f"{seconds:.1f} s")
-    out.print(table)
+    out.print(uncut(table))
     out.print(_checks("Checks, from the log", report.audit.from_log))
     out.print(_checks("Checks, from PostgreSQL", report.audit.from_postgres))
     out.print("[green]All checks hold.[/green]" if report.ok else "[red]A check does not hold.[/red]")
@@ -138,4 +138,4 @@ def _checks(title: str, checks: list[CheckResult]) -> Table:
     for check in checks:
         mark = "[green]holds[/green]" if check.ok else "[red]BROKEN[/red]"
         table.add_row(check.name, check.title, mark, f"{check.checked:,} checked", check.detail or "")
-    return table
+    return uncut(table)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from events.types import EntryType
-from partita.cli.output import Json, err, errors_told, out, print_fields, print_json
+from partita.cli.output import Json, err, errors_told, out, print_fields, print_json, uncut
 from partita.engine import EntryPage, LedgerEngine
 
 Account = Annotated[str, typer.Argument(help="The account's id.", show_default=False)]
@@ -127,6 +127,6 @@ def _print_page(page: EntryPage) -> None:
             f"{entry.running_balance:f}",
             Text(entry.reference or ""),
         )
-    out.print(table)
+    out.print(uncut(table))
     if page.next_cursor:
         err.print(f"more: --cursor {page.next_cursor}", markup=False)

@@ -45,7 +45,14 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in fields.items():
         table.add_row(name.replace("_", " "), Text("" if value is None else str(value)))
-    out.print(table)
+    out.print(uncut(table))
+
+
+def uncut(table: Table) -> Table:
+    """Let no cell of `table` be cut short: what is too long for the screen goes on in the next line."""
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
 
 
 @contextmanager

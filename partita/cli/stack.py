@@ -1,6 +1,5 @@
 """`partita stack`: the local stack on the command line. Owns how its progress and state are shown, nothing else."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from partita import stack
-from partita.cli.output import errors_told
+from partita.cli.output import errors_told, print_json, uncut
 from partita.settings import Settings
 from partita.stack import Progress, StackError, StackStatus
 
@@ -45,7 +44,7 @@ def up(parts: Parts = _ALL, directory: Directory = None, as_json: Json = False) 
 
     The first time takes a few minutes (immudb is compiled), later ones seconds. Running it again is harmless.
     """
-    with errors_told(as_json=as_json), failures_told(), stack_progress() as show:
+    with errors_told(as_json=as_json), failures_told(as_json=as_json), stack_progress() as show:
         settings = Settings()
         found = stack.up(
             directory or settings.stack_dir, parts=_names(parts), cache=settings.cache_dir, on_progress=show
@@ -61,7 +60,7 @@ def down(
     as_json: Json = False,
 ) -> None:
     """End what `up` started, and nothing else. The data stay, unless `--purge` is given."""
-    with errors_told(as_json=as_json), failures_told():
+    with errors_told(as_json=as_json), failures_told(as_json=as_json):
         found = stack.down(directory or Settings().stack_dir, purge=purge)
     _show(found, as_json=as_json)
 
@@ -69,7 +68,7 @@ def down(
 @app.command()
 def status(directory: Directory = None, as_json: Json = False) -> None:
     """Tell the address, health and memory of every part. Exit status 1 if one is not up."""
-    with errors_told(as_json=as_json), failures_told():
+    with errors_told(as_json=as_json), failures_told(as_json=as_json):
         found = stack.status(directory or Settings().stack_dir)
     _show(found, as_json=as_json)
     _exit_unless(found.healthy)
@@ -78,7 +77,7 @@ def status(directory: Directory = None, as_json: Json = False) -> None:
 @app.command()
 def fetch(parts: Parts = _ALL) -> None:
     """Fetch what the parts need into the cache, without starting any: `up` then needs no network."""
-    with errors_told(as_json=False), failures_told(), stack_progress() as show:
+    with errors_told(as_json=False), failures_told(as_json=False), stack_progress() as show:
         stack.fetch(Settings().cache_dir, parts=_names(parts), on_progress=show)
 
 
@@ -91,11 +90,13 @@ def _names(parts: str) -> list[str]:
 
 
 @contextmanager
-def failures_told() -> Iterator[None]:
-    """Tell a failure of the stack on stderr and exit with status 1."""
+def failures_told(*, as_json: bool) -> Iterator[None]:
+    """Tell a failure of the stack, or of its place on disk, and exit with status 1."""
     try:
         yield
-    except StackError as error:
+    except (StackError, OSError) as error:
+        if as_json:
+            print_json({"error": type(error).__name__, "message": str(error)})
         Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from error
 
@@ -108,7 +109,7 @@ def _exit_unless(healthy: bool) -> None:
 def _show(found: StackStatus, *, as_json: bool) -> None:
     """Print the state: a table without secrets for people, everything for programs."""
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2))
+        print_json(found.to_dict())
         return
     table = Table("part", "state", "address", "pid", "memory", "", box=None, pad_edge=False)
     for part in found.parts:
@@ -116,7 +117,7 @@ def _show(found: StackStatus, *, as_json: bool) -> None:
         state = f"[{_STYLES[part.state]}]{part.state}[/]"
         table.add_row(part.name, state, part.address or "", str(part.pid or ""), memory, part.detail)
     console = Console(highlight=False)
-    console.print(table)
+    console.print(uncut(table))
     console.print(f"data and logs in {found.directory}", style="dim", soft_wrap=True)
 
 

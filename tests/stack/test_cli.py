@@ -80,7 +80,7 @@ def test_an_unknown_part_is_exit_status_2() -> None:
 
 def test_a_failure_is_told_on_stderr(tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text("{")
-    result = RUNNER.invoke(app, ["status", "--json", "--directory", str(tmp_path)])
+    result = RUNNER.invoke(app, ["status", "--directory", str(tmp_path)])
     assert result.exit_code == 1
     assert result.stdout == ""
     assert "not readable" in result.stderr
