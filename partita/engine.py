@@ -67,7 +67,7 @@ class LedgerEngine:
         self._requester: Requester | None = None
         self._read_model: ReadModel | None = None
         self._connecting: asyncio.Task[Requester] | None = None
-        self._written: dict[int, int] = {}
+        self._told: dict[int, int] = {}
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -131,9 +131,9 @@ class LedgerEngine:
 
     def _entry(self, outcome: Outcome) -> LedgerEntry:
         event = outcome.event
+        self._told[outcome.partition] = max(self._told.get(outcome.partition, 0), event.sequence)
         if isinstance(event, CommandRejected):
             raise from_event(event)
-        self._written[outcome.partition] = max(self._written.get(outcome.partition, 0), event.sequence)
         return from_outcome(outcome, event)
 
     async def get_balance(
@@ -141,7 +141,9 @@ class LedgerEngine:
     ) -> Decimal:
         """Return the balance of the account, with every entry that this engine has posted.
 
-        0 when there is no entry. Entries that others posted are in it as soon as the projection has them.
+        It is never older than an outcome that the engine was told: after `InsufficientFunds` it is the balance that
+        did not suffice, or a later one. Other entries that others posted are in it as soon as the projection has
+        them. 0 when there is no entry.
 
         Raises:
             InvalidAccountId: no account can have this id.
@@ -151,7 +153,7 @@ class LedgerEngine:
         row = await self._reader().balance(
             account_id,
             self.settings.default_asset if asset is None else asset,
-            at_least=self._written_to(account_id),
+            at_least=self._told_of(account_id),
             timeout=self.settings.outcome_timeout if timeout is None else timeout,
         )
         return row.balance
@@ -159,7 +161,7 @@ class LedgerEngine:
     async def get_entry(self, entry_id: str, *, timeout: float | None = None) -> LedgerEntry:
         """Return the entry with this id; raises `EntryNotFound`, and as `get_balance`."""
         partition = entry_id.partition("-")[0]
-        await self._catch_up({p: sequence for p, sequence in self._written.items() if str(p) == partition}, timeout)
+        await self._catch_up({p: sequence for p, sequence in self._told.items() if str(p) == partition}, timeout)
         return from_row(await self._reader().entry(entry_id))
 
     async def list_entries(
@@ -178,13 +180,13 @@ class LedgerEngine:
             InvalidCursor: the cursor is none of ours, or another statement's. Others as `get_balance`.
             ValueError: `limit` is out of range.
         """
-        await self._catch_up(self._written_to(account_id), timeout)
+        await self._catch_up(self._told_of(account_id), timeout)
         page = await self._reader().entries(
             account_id, asset=asset, after=cursor, limit=limit, newest_first=newest_first
         )
         return EntryPage(entries=tuple(from_row(row) for row in page.entries), next_cursor=page.next_cursor)
 
-    def _written_to(self, account_id: str) -> dict[int, int]:
+    def _told_of(self, account_id: str) -> dict[int, int]:
         """Return the partition of the account and the last sequence that this engine was told of it.
 
         Raises:
@@ -195,7 +197,7 @@ class LedgerEngine:
         if self._requester is None:
             return {}
         partition = partition_of(account_id, self._requester.partition_count)
-        return {partition: self._written[partition]} if partition in self._written else {}
+        return {partition: self._told[partition]} if partition in self._told else {}
 
     async def _catch_up(self, written: Mapping[int, int], timeout: float | None) -> None:
         if written:

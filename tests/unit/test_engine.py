@@ -8,8 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from partita import BrokerUnavailable, EntryNotFound, LedgerEngine
+from commands.codec import Outcome
+from partita import BrokerUnavailable, EntryNotFound, InsufficientFunds, LedgerEngine
 from partita.requester import Requester
+from tests.support.samples import rejected
 
 CALLS = 50
 NOWHERE = "127.0.0.1:1"
@@ -42,11 +44,20 @@ async def test_an_entry_waits_for_its_own_partition_only() -> None:
     reader = Reader()
     async with engine() as ledger:
         ledger._read_model = cast(Any, reader)
-        ledger._written = {1: 7, 11: 3}
+        ledger._told = {1: 7, 11: 3}
         for entry_id in ("1-5", "2-1", "nonsense"):
             with pytest.raises(EntryNotFound):
                 await ledger.get_entry(entry_id)
     assert reader.waited == [{1: 7}]
+
+
+def test_what_is_read_after_a_rejection_is_not_older_than_it() -> None:
+    """Who was told that the funds don't suffice must not read a balance that would have sufficed."""
+    ledger = engine()
+    for sequence in (8, 5):
+        with pytest.raises(InsufficientFunds):
+            ledger._entry(Outcome(replayed=False, partition=3, event=rejected(sequence=sequence)))
+    assert ledger._told == {3: 8}
 
 
 async def test_an_engine_that_was_closed_connects_to_nothing_again() -> None:
