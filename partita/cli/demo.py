@@ -1,9 +1,10 @@
 """`partita demo`: the main job on the local stack, shown as it goes."""
 
 import logging
+import signal
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 from pydantic import SecretStr
@@ -39,6 +40,7 @@ def demo(
     Exit status: 0 all checks hold, 1 one does not.
     """
     logging.basicConfig(level=logging.ERROR)
+    signal.signal(signal.SIGTERM, _end_in_order)
     with errors_told(as_json=json):
         base = Settings()
     plan = Plan(commands=commands, accounts=accounts, window=window, seed=seed, kill=kill)
@@ -63,6 +65,11 @@ def demo(
             )
     if not report.ok:
         raise typer.Exit(Exit.FAILED)
+
+
+def _end_in_order(number: int, _frame: object) -> NoReturn:
+    """End as after an interrupt: the services, and the stack if it was not up before, are stopped on the way out."""
+    raise SystemExit(128 + number)
 
 
 def _perform(base: Settings, plan: Plan) -> Report:
