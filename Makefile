@@ -15,6 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PROJECT := pyproject.toml constraints.txt
 ARGS ?=
+SEEDS ?= 1..20000
 
 # The requirements of every extra and of the development group, which older pips cannot read by themselves.
 define REQUIREMENTS
@@ -51,8 +52,12 @@ test: setup lint ## Set up, check style, types and layers, and run every test, t
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: chaos
-chaos: setup ## Run the tests that restart the broker in mid-stream.
-	@$(BIN)/python -m pytest -m chaos $(ARGS)
+chaos: setup ## Run the long tests that kill handlers and the broker in mid-stream (20 minutes).
+	@$(BIN)/python -m pytest -s -m chaos $(ARGS)
+
+.PHONY: simulate
+simulate: $(VENV)/.all ## Run the simulation of handlers that fail in every way, for SEEDS=1..20000.
+	@$(BIN)/python -m tests.simulation $(SEEDS)
 
 .PHONY: lint
 lint: $(VENV)/.all ## Check style, types and who imports whom.

@@ -1,41 +1,55 @@
-"""`python -m bench [handler] [projection] [latency] [path]`: runs them on the local stack and prints JSON."""
+"""`python -m bench [handler] [batches] [store] [projection] [latency] [path]`: runs them, and prints JSON."""
 
 import json
 import os
 import platform
 import sys
-from collections.abc import Callable
-from typing import Any, Final
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import typer
 
-from bench import handler, path, projection
+from bench import batches, handler, path, projection, store
 from bench.ledger import Bench, on_stack
 from partita import stack
 from partita.settings import Settings
 
-BENCHMARKS: Final[dict[str, Callable[[Bench], dict[str, Any]]]] = {
-    "handler": handler.run,
-    "projection": lambda bench: projection.run(bench.addresses),
-    "latency": lambda bench: path.run(bench, seconds=30, rate=500),
-    "path": path.run,
-}
+Benchmarks = Mapping[str, Callable[[Bench], dict[str, Any]]]
 
 
-def main(names: list[str] = typer.Argument(None, help="Which; all when none is named.")) -> None:  # noqa: B008
+def _benchmarks(accounts: int, ids: int) -> Benchmarks:
+    return {
+        "handler": handler.run,
+        "batches": batches.run,
+        "store": lambda bench: store.run(bench, accounts=accounts, ids=ids),
+        "projection": lambda bench: projection.run(bench.addresses),
+        "latency": lambda bench: path.run(bench, seconds=30, rate=500),
+        "path": path.run,
+    }
+
+
+def main(
+    names: list[str] = typer.Argument(None, help="Which; all when none is named."),  # noqa: B008
+    accounts: int = typer.Option(10_000, min=2_000, help="Accounts of the ledger that `store` measures."),
+    ids: int = typer.Option(100_000, min=10_000, help="Command ids of that ledger: 5000000 take half an hour."),
+) -> None:
     """Run benchmarks on the local stack and print their results as JSON, all from one run."""
-    chosen = names or list(BENCHMARKS)
-    if unknown := [name for name in chosen if name not in BENCHMARKS]:
-        raise typer.BadParameter(f"{unknown[0]}: choose from {', '.join(BENCHMARKS)}")
+    benchmarks = _benchmarks(accounts, ids)
+    chosen = names or list(benchmarks)
+    if unknown := [name for name in chosen if name not in benchmarks]:
+        raise typer.BadParameter(f"{unknown[0]}: choose from {', '.join(benchmarks)}")
     settings = Settings()
     was_up = stack.read_addresses(settings.stack_dir) is not None
     stack.up(settings.stack_dir, parts=("kafka", "registry", "postgres"), cache=settings.cache_dir)
     try:
-        bench = on_stack(settings.stack_dir)
         results: dict[str, Any] = {"machine": {"processors": os.cpu_count(), "python": platform.python_version()}}
-        for name in chosen:
-            sys.stderr.write(f"{name} ...\n")
-            results[name] = BENCHMARKS[name](bench)
+        with tempfile.TemporaryDirectory(prefix="partita-bench-") as state:
+            bench = on_stack(settings.stack_dir, Path(state))
+            for name in chosen:
+                sys.stderr.write(f"{name} ...\n")
+                results[name] = benchmarks[name](bench)
     finally:
         if not was_up:
             stack.down(settings.stack_dir)

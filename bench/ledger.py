@@ -2,13 +2,13 @@
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from commands.types import PostEntry
+from commands.types import Command, PostEntry
 from events.money import UNITS_PER_WHOLE
 from events.types import EntryType
 from partita import stack
@@ -18,10 +18,11 @@ from partita.wiring import Wiring
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """The stack's addresses by name, and the pids of its parts."""
+    """The stack's addresses by name, the pids of its parts, and where services may keep what they can rebuild."""
 
     addresses: dict[str, str]
     parts: dict[str, int]
+    state_dir: Path
 
     def settings(self) -> Settings:
         """Return the settings of a new, empty ledger."""
@@ -30,6 +31,7 @@ class Bench:
             schema_registry_url=self.addresses["schema_registry_url"],
             postgres_url=SecretStr(self.addresses["postgres_url"]),
             ledger=f"bench{uuid.uuid4().hex[:10]}",
+            state_dir=self.state_dir,
         )
 
     def processes(self, **others: int) -> dict[str, int]:
@@ -37,21 +39,26 @@ class Bench:
         return {**self.parts, "this": os.getpid(), **others}
 
 
-def on_stack(directory: Path) -> Bench:
+def on_stack(directory: Path, state_dir: Path) -> Bench:
     """Return the bench on the stack that is up in `directory`."""
     status = stack.status(directory)
     pids = {part.name: part.pid for part in status.parts if part.pid is not None}
-    return Bench(addresses=dict(status.addresses), parts=pids)
+    return Bench(addresses=dict(status.addresses), parts=pids, state_dir=state_dir)
 
 
 def fill(wiring: Wiring, commands: int, accounts: int) -> None:
     """Put `commands` on the topic, one third debits, none of them a repeat."""
+    produce(wiring, ((command, command.account_id) for command in _commands(commands, accounts)))
+
+
+def produce(wiring: Wiring, commands: Iterable[tuple[Command, str]]) -> None:
+    """Put commands on the topic, each under its key."""
     producer = wiring.clients.producer(linger_ms=20, queue_buffering_max_messages=500_000)
-    for command in _commands(commands, accounts):
+    for command, key in commands:
         value = wiring.command_codec.encode(command)
         while True:
             try:
-                producer.produce(wiring.topics.commands, value, command.account_id)
+                producer.produce(wiring.topics.commands, value, key)
                 break
             except BufferError:
                 producer.poll(0.1)

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
 import schemas
-from commands.types import PostEntry
+from commands.types import COMMAND_TYPES, STEP_TYPES, Command, Step
 from events.codec import (
     HEADER,
     MAGIC,
     EventCodec,
     RecordCodec,
+    Schema,
     SchemaLookup,
     TopicCodec,
     Undecodable,
@@ -19,11 +20,11 @@ from events.codec import (
     writers_schema,
 )
 from events.flat import Malformed, read_long, write_long
-from events.types import AccountEvent, CommandRejected, EntryPosted
+from events.types import EVENT_TYPES, Answer
 
-CommandCodec = TopicCodec[PostEntry]
+CommandCodec = TopicCodec[Command | Step]
 
-_OUTCOME: Final = "PostEntryOutcome"
+_EVENTS: Final = {schemas.full_name(cls.__name__): cls for cls in EVENT_TYPES}
 
 
 class Outcome(NamedTuple):
@@ -31,60 +32,78 @@ class Outcome(NamedTuple):
 
     replayed: bool
     partition: int
-    event: AccountEvent
+    event: Answer
 
 
 def command_codec(ids: Mapping[str, int], lookup: SchemaLookup) -> CommandCodec:
     """Return the codec of `ledger.commands`; `ids` maps a schema's short name to its registered id."""
-    return TopicCodec({PostEntry: RecordCodec("PostEntry", PostEntry, ids["PostEntry"])}, lookup)
+    types = (*COMMAND_TYPES, *STEP_TYPES)
+    return TopicCodec({cls: RecordCodec(cls.__name__, cls, ids[cls.__name__]) for cls in types}, lookup)
 
 
 class OutcomeCodec:
-    """Codes outcomes.
+    """Codes the outcomes of all types of commands.
 
     An outcome holds its event as a record, and Avro writes a record inside another as it writes it alone: so the
     event's bytes, which are there already, are put in as they are.
     """
 
     def __init__(self, ids: Mapping[str, int], events: EventCodec, lookup: SchemaLookup) -> None:
-        self._schema = parsed(schemas.load(_OUTCOME))
-        self._id = ids[_OUTCOME]
-        self._header = HEADER.pack(MAGIC, self._id)
-        self._branches = {HEADER.pack(MAGIC, ids[cls.__name__]): write_long(i) for i, cls in enumerate(_BRANCHES)}
-        self._bodies = {
-            branch: RecordCodec[Any](cls.__name__, cls, ids[cls.__name__]) for branch, cls in enumerate(_BRANCHES)
-        }
+        bodies = {cls: RecordCodec[Any](cls.__name__, cls, ids[cls.__name__]) for cls in EVENT_TYPES}
+        shapes = [(cls, _Shape(f"{cls.__name__}Outcome", ids, bodies)) for cls in COMMAND_TYPES]
+        self._by_command = dict(shapes)
+        self._by_id = {shape.schema_id: shape for _, shape in shapes}
+        self._by_name = {shape.schema["name"]: shape for _, shape in shapes}
         self._events = events
         self._lookup = lookup
-        self._writers: dict[int, Any] = {self._id: self._schema}
-        self._records = {body.full_name: body for body in self._bodies.values()}
+        self._others: dict[int, tuple[_Shape, Schema]] = {}
 
-    def encode(self, *, replayed: bool, partition: int, event: bytes) -> bytes:
-        """Return the wire bytes of the outcome of an event, given as its own wire bytes."""
-        branch = self._branches.get(event[: HEADER.size])
+    def encode(self, command: type[Any], *, replayed: bool, partition: int, event: bytes) -> bytes:
+        """Return the wire bytes of the outcome of a command of this type; `event` is in its own wire bytes."""
+        shape = self._by_command[command]
+        branch = shape.branches.get(event[: HEADER.size])
         if branch is None:  # written with an older version of its schema
             event = self._events.encode(self._events.decode(event))
-            branch = self._branches[event[: HEADER.size]]
+            branch = shape.branches[event[: HEADER.size]]
         return b"".join(
-            (self._header, b"\x01" if replayed else b"\x00", write_long(partition), branch, event[HEADER.size :])
+            (shape.header, b"\x01" if replayed else b"\x00", write_long(partition), branch, event[HEADER.size :])
         )
 
     def decode(self, data: bytes) -> Outcome:
         """Return the outcome in `data`; raises `Undecodable`."""
         schema_id = schema_id_of(data)
-        if schema_id == self._id:
-            return self._decode_own(data)
-        writer = self._writers.get(schema_id)
-        if writer is None:
-            name, writer = writers_schema(schema_id, self._lookup)
-            if name != self._schema["name"]:
-                raise Undecodable(f"schema {schema_id} is {name}, not an outcome")
-            self._writers[schema_id] = writer
-        record = read_record(data, writer, self._schema, named_unions=True)
+        if shape := self._by_id.get(schema_id):
+            return shape.decode(data)
+        shape, writer = self._others.get(schema_id) or self._learn(schema_id)
+        record = read_record(data, writer, shape.schema, named_unions=True)
         name, event = cast(tuple[str, dict[str, Any]], record["event"])
-        return Outcome(record["replayed"], record["partition"], self._records[name].value(event))
+        return Outcome(record["replayed"], record["partition"], shape.by_name[name].value(event))
 
-    def _decode_own(self, data: bytes) -> Outcome:
+    def _learn(self, schema_id: int) -> "tuple[_Shape, Schema]":
+        """Look up the schema of another version; at most a few exist."""
+        name, writer = writers_schema(schema_id, self._lookup)
+        if name not in self._by_name:
+            raise Undecodable(f"schema {schema_id} is {name}, not an outcome")
+        self._others[schema_id] = self._by_name[name], writer
+        return self._others[schema_id]
+
+
+class _Shape:
+    """The outcome of one type of command: which events it can hold, and as which branch of its union."""
+
+    def __init__(self, name: str, ids: Mapping[str, int], bodies: Mapping[type[Any], RecordCodec[Any]]) -> None:
+        self.schema = parsed(schemas.load(name))
+        self.schema_id = ids[name]
+        self.header = HEADER.pack(MAGIC, self.schema_id)
+        named = [branch if isinstance(branch, str) else _full_name(branch) for branch in _union(name)]
+        self._bodies = dict(enumerate(bodies[_EVENTS[event]] for event in named))
+        self.branches = {
+            HEADER.pack(MAGIC, body.schema_id): write_long(branch) for branch, body in self._bodies.items()
+        }
+        self.by_name = {body.full_name: body for body in self._bodies.values()}
+
+    def decode(self, data: bytes) -> Outcome:
+        """Return the outcome in `data`, which has this very schema."""
         try:
             partition, at = read_long(data, HEADER.size + 1)
             branch, at = read_long(data, at)
@@ -94,5 +113,13 @@ class OutcomeCodec:
             raise Undecodable(f"not an outcome: {error}") from error
 
 
+def _union(name: str) -> list[Any]:
+    (event,) = (field["type"] for field in schemas.load(name)["fields"] if field["name"] == "event")
+    return cast(list[Any], event)
+
+
+def _full_name(record: Mapping[str, str]) -> str:
+    return f"{record['namespace']}.{record['name']}"
+
+
 _BOOLEANS: Final = {0: False, 1: True}
-_BRANCHES: Final = (EntryPosted, CommandRejected)

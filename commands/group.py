@@ -1,34 +1,43 @@
 """A group of commands of one partition: gather what the rules need, decide, and say what to append."""
 
 from collections.abc import Sequence
-from functools import lru_cache
-from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from commands.batch_validation import check_batch_identity
+from commands.batches import Batches, Drafts
 from commands.codec import CommandCodec, OutcomeCodec
-from commands.decide import Place, conflict, decide
-from commands.errors import InvalidMetadata, Rejected
+from commands.decide import NOWHERE, Place, conflict, decide
+from commands.outbox import Outbox
 from commands.payload import payload_hash
-from commands.state import Draft, answer_key, conflict_key
-from commands.types import Policy, PostEntry
-from commands.validation import canonical_metadata, check_identity
-from events.account import NEW_ACCOUNT
-from events.clients import MAX_MESSAGE_BYTES
+from commands.promises import release, reserve, settle
+from commands.records import answer_key, conflict_key
+from commands.state import Draft
+from commands.step_validation import check_step
+from commands.types import (
+    AccountCommand,
+    BatchCommand,
+    Command,
+    ExpireHold,
+    Policy,
+    PostBatch,
+    PostEntry,
+    ReleaseBatch,
+    ReleaseHold,
+    ReportReservation,
+    ReportSettlement,
+    ReserveBatch,
+    ReverseBatch,
+    SettleBatch,
+    SettleHold,
+    Step,
+)
+from commands.validation import canonical, check_identity
+from events.account import NEW_ACCOUNT, Hold
 from events.codec import EventCodec, Undecodable
 from events.follow import Record
 from events.log import Outgoing
-from events.partitioner import partition_of
+from events.partitioner import home_of
 from events.topics import Topics
-
-_HOMES_KEPT: Final = 100_000
-_LARGEST_KEY: Final = 1024
-_LARGEST_DEAD_LETTER: Final = MAX_MESSAGE_BYTES - 64 * 1024
-"""Bytes of key and value: what is left is for headers."""
-
-
-@lru_cache(maxsize=_HOMES_KEPT)
-def _home(account_id: str, partition_count: int) -> int:
-    return partition_of(account_id, partition_count)
 
 
 class Codecs(NamedTuple):
@@ -39,7 +48,7 @@ class Codecs(NamedTuple):
     outcomes: OutcomeCodec
 
 
-Reading = tuple[Record, PostEntry | Undecodable]
+Reading = tuple[Record, Command | Step | Undecodable]
 """A record and the command in it, or why there is none."""
 
 
@@ -50,6 +59,7 @@ class Decider:
         self._topics = topics
         self._codecs = codecs
         self._policy = policy
+        self._batches = Batches(codecs.events, policy)
 
     def read(self, record: Record) -> Reading:
         """Decode a command. It may ask the registry, so it is done before a transaction begins."""
@@ -58,69 +68,83 @@ class Decider:
         except Undecodable as error:
             return record, error
 
-    def decide(self, draft: Draft, readings: Sequence[Reading]) -> list[Outgoing]:
-        """Return what to append for commands of the draft's partition; the draft takes in the events."""
-        out: list[Outgoing] = []
-        for record, command in readings:
-            if isinstance(command, Undecodable):
-                out.append(self._dead_letter(record, "Undecodable", command.reason))
-            elif fault := check_identity(command):
-                out.append(self._dead_letter(record, fault.code, fault.message))
-            else:
-                self._answer(draft, record, command, out)
-            draft.next_command_offset = record.offset + 1
-        return out
+    def decide(
+        self, drafts: Drafts, draft: Draft, readings: Sequence[Reading], *, most: int | None = None
+    ) -> list[Outgoing]:
+        """Return what to append for commands of the draft's partition; `draft`, and `drafts`, take in the events.
 
-    def _answer(self, draft: Draft, record: Record, command: PostEntry, out: list[Outgoing]) -> None:
-        fault: Rejected | None = None
-        if command.metadata is not None:
-            command, fault = _with_canonical_metadata(command)
+        No command is begun when there are `most` messages; `draft.next_command_offset` says how far it came.
+        """
+        out = Outbox(self._topics, *self._codecs)
+        for record, command in readings:
+            if most is not None and len(out.messages) >= most:
+                break
+            match command:
+                case PostEntry():  # nearly all
+                    self._answer(draft, record, command, out)
+                case Undecodable():
+                    out.drop(record, "Undecodable", command.reason)
+                case PostBatch() | ReverseBatch():
+                    self._answer_batch(drafts, draft, record, command, out)
+                case ReserveBatch() | SettleBatch() | ReleaseBatch() | ReportReservation() | ReportSettlement():
+                    self._step(draft, record, command, out)
+                case _:
+                    self._answer(draft, record, command, out)
+            draft.next_command_offset = record.offset + 1
+        return out.messages
+
+    def _answer(self, draft: Draft, record: Record, command: AccountCommand, out: Outbox) -> None:
+        if unusable := check_identity(command):
+            out.drop(record, unusable.code, unusable.message)
+            return
+        command, fault = canonical(command)
         digest = payload_hash(command)
         key = answer_key(command.account_id, command.command_id)
         earlier = draft.answer(key)
         if earlier is not None and earlier.payload_hash != digest:
             fault = conflict(command)
             earlier = draft.answer(conflict_key(key, digest))
+        reply_key = command.reply_key or command.command_id
         if earlier is not None:
-            out.append(self._outcome(draft, command, earlier.data, replayed=True))
+            out.tell(type(command), reply_key, draft.partition, earlier.data, replayed=True)
             return
         account = draft.account(command.account_id)
-        place = _place(draft, record, command.account_id, known=account is not NEW_ACCOUNT)
-        event = decide(account, command, digest, place, self._policy, fault)
-        data = self._codecs.events.encode(event)
-        draft.record(event, data)
-        account_key = command.account_id.encode("utf-8")
-        out.append(Outgoing(self._topics.events, draft.partition, account_key, data))
-        out.append(self._outcome(draft, command, data, replayed=False))
+        place = _place(draft, record, command, known=account is not NEW_ACCOUNT)
+        event = decide(account, command, digest, place, self._policy, hold=_hold(draft, command), fault=fault)
+        data = self._codecs.events.encode(event) if event.sequence == NOWHERE else out.append(draft, event)
+        out.tell(type(command), reply_key, draft.partition, data, replayed=False)
 
-    def _outcome(self, draft: Draft, command: PostEntry, event: bytes, *, replayed: bool) -> Outgoing:
-        key = (command.reply_key or command.command_id).encode("utf-8")
-        value = self._codecs.outcomes.encode(replayed=replayed, partition=draft.partition, event=event)
-        return Outgoing(self._topics.outcomes, None, key, value)
+    def _answer_batch(self, drafts: Drafts, draft: Draft, record: Record, command: BatchCommand, out: Outbox) -> None:
+        if unusable := check_batch_identity(command):
+            out.drop(record, unusable.code, unusable.message)
+        else:
+            self._batches.answer(drafts, draft, command, record.offset, out)
 
-    def _dead_letter(self, record: Record, reason: str, message: str) -> Outgoing:
-        headers: list[tuple[str, str | bytes | None]] = [
-            ("reason", reason.encode()),
-            ("message", message.encode("utf-8", "replace")),
-            ("source-topic", self._topics.commands.encode()),
-            ("source-partition", str(record.partition).encode()),
-            ("source-offset", str(record.offset).encode()),
-        ]
-        key, value = record.key or b"", record.value or b""
-        if len(key) + len(value) <= _LARGEST_DEAD_LETTER:
-            return Outgoing(self._topics.deadletter, None, record.key, record.value, headers)
-        # A broker bounds what comes in compressed, so that this may be larger than anything we can send.
-        headers += [("left-out-bytes", str(len(value)).encode()), ("left-out-sha256", sha256(value).hexdigest())]
-        return Outgoing(self._topics.deadletter, None, key[:_LARGEST_KEY], None, headers)
-
-
-def _with_canonical_metadata(command: PostEntry) -> tuple[PostEntry, Rejected | None]:
-    try:
-        return command._replace(metadata=canonical_metadata(command.metadata or "")), None
-    except InvalidMetadata as fault:
-        return command, fault
+    def _step(self, draft: Draft, record: Record, step: Step, out: Outbox) -> None:
+        if fault := check_step(step, draft.partition, draft.partition_count):
+            out.drop(record, fault.code, fault.message)
+            return
+        match step:
+            case ReserveBatch():
+                reserve(draft, record.offset, step, self._policy, out)
+            case SettleBatch():
+                settle(draft, record.offset, step, out)
+            case ReleaseBatch():
+                release(draft, record.offset, step, out)
+            case ReportReservation():
+                self._batches.reservation(draft, record.offset, step, out)
+            case ReportSettlement():
+                self._batches.settlement(draft, record.offset, step, out)
 
 
-def _place(draft: Draft, record: Record, account_id: str, *, known: bool) -> Place:
-    home = draft.partition if known else _home(account_id, draft.partition_count)
-    return Place(draft.partition, home, draft.next_sequence, draft.writer_epoch, draft.recorded_at, record.offset)
+def _hold(draft: Draft, command: AccountCommand) -> Hold | None:
+    """Return the hold that the command names."""
+    if isinstance(command, SettleHold | ReleaseHold | ExpireHold):
+        return draft.hold(command.account_id, command.hold_id)
+    return None
+
+
+def _place(draft: Draft, record: Record, command: AccountCommand, *, known: bool) -> Place:
+    home = draft.partition if known else home_of(command.account_id, draft.partition_count)
+    sequence = NOWHERE if command.dry_run else draft.next_sequence
+    return Place(draft.partition, home, sequence, draft.writer_epoch, draft.recorded_at, record.offset)

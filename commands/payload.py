@@ -1,24 +1,105 @@
 """What makes two commands the same: a hash of all that the requester asked for, and of nothing else."""
 
+from collections.abc import Callable, Mapping
 from hashlib import sha256
+from typing import Any, Final
 
-from commands.types import POST_ENTRY, PostEntry
+from commands.types import (
+    CloseAccount,
+    Command,
+    ExpireHold,
+    FreezeAccount,
+    LockAccount,
+    OpenAccount,
+    PlaceHold,
+    PostBatch,
+    PostEntry,
+    ReleaseHold,
+    ReopenAccount,
+    ReverseBatch,
+    SettleHold,
+    UnfreezeAccount,
+    UnlockAccount,
+)
+
+_NOT_PAYLOAD: Final = frozenset({"command_id", "reply_key", "lock_token", "dry_run"})
 
 
-def payload_hash(command: PostEntry) -> bytes:
-    """Return the SHA-256 of the command's payload: every field but `command_id` and `reply_key`.
+def payload_hash(command: Command) -> bytes:
+    """Return the SHA-256 of the command's payload: all fields but `command_id`, `reply_key`, `lock_token`, `dry_run`.
 
     Each text is preceded by its length, so that no two payloads are hashed from the same bytes. It does not depend
-    on the version of the schema that the command was written with. The amount is hashed as hexadecimal, since Python
+    on the version of the schema that the command was written with. Amounts are hashed as hexadecimal, since Python
     refuses to write very large integers as decimals and any producer may send one.
     """
+    return sha256(_TEXTS[type(command)](command).encode("utf-8")).digest()
+
+
+def _post_entry(command: PostEntry) -> str:
+    """Written out, since these are nearly all commands."""
     account, asset, reference, metadata = command.account_id, command.asset, command.reference, command.metadata
-    text = (
-        f"{POST_ENTRY}|{len(account)}:{account}|{command.entry_type}|{command.amount:x}|{len(asset)}:{asset}"
+    return (
+        f"PostEntry|{len(account)}:{account}|{command.entry_type}|{command.amount:x}|{len(asset)}:{asset}"
         f"|{_optional(reference)}|{_optional(metadata)}|{command.effective_at}|{command.expected_version}"
     )
-    return sha256(text.encode("utf-8")).digest()
+
+
+def _post_batch(command: PostBatch) -> str:
+    """Written out as well."""
+    entries = "|".join(
+        f"{len(e.account_id)}:{e.account_id}|{e.entry_type}|{e.amount:x}|{len(e.asset)}:{e.asset}"
+        f"|{_optional(e.reference)}|{_optional(e.metadata)}|{e.effective_at}|{e.expected_version}"
+        for e in command.entries
+    )
+    return (
+        f"PostBatch|{len(command.entries)}|{entries}|{command.balanced}|{_optional(command.reference)}"
+        f"|{_optional(command.metadata)}"
+    )
 
 
 def _optional(text: str | None) -> str:
     return "-" if text is None else f"{len(text)}:{text}"
+
+
+def _text(command: Command) -> str:
+    values = (getattr(command, name) for name in command._fields if name not in _NOT_PAYLOAD)
+    return "|".join([type(command).__name__, *(_part(value) for value in values)])
+
+
+def _part(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case str():
+            return f"{len(value)}:{value}"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return f"{value:x}"
+        case [*items]:
+            return f"[{len(items)}:{'|'.join(_part(item) for item in items)}]"
+        case _:
+            raise TypeError(f"no part of a payload: {type(value).__name__}")
+
+
+_TEXTS: Final[Mapping[type[Any], Callable[[Any], str]]] = {
+    PostEntry: _post_entry,
+    PostBatch: _post_batch,
+    **dict.fromkeys(
+        (
+            OpenAccount,
+            FreezeAccount,
+            UnfreezeAccount,
+            CloseAccount,
+            ReopenAccount,
+            PlaceHold,
+            SettleHold,
+            ReleaseHold,
+            ExpireHold,
+            LockAccount,
+            UnlockAccount,
+            ReverseBatch,
+        ),
+        _text,
+    ),
+}

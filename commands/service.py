@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Final
 
 from commands.handler import Handler, Turn
@@ -65,9 +66,6 @@ def _turns(
     make_log: Callable[[], Log], make_handler: Callable[[Log], Handler], stop: threading.Event
 ) -> Iterator[Turn]:
     ledger_log = make_log()
-    try:
-        handler = make_handler(ledger_log)
+    with closing(ledger_log), closing(make_handler(ledger_log)) as handler:
         while not stop.is_set():
             yield handler.turn()
-    finally:
-        ledger_log.close()

@@ -1,80 +1,258 @@
-"""What the handler remembers of one partition: accounts, and the answer to every command id. All of it is in the log.
+"""What the handler remembers of one partition: accounts, holds, batches, and the answer to every command id. All of
+it is in the log; a store on disk keeps it, so that memory stays bounded and a start reads only what came after.
 
 A group of commands is decided on a `Draft`, which becomes part of the state after its transaction is committed, and
 is dropped when it is not: work that was aborted leaves no trace.
 """
 
-from typing import NamedTuple
+from collections import OrderedDict
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Final
 
-from events.account import NEW_ACCOUNT, Account, evolve
+from commands.errors import IdempotencyConflict
+from commands.records import (
+    POSITION_KEY,
+    Kept,
+    Position,
+    account_key,
+    answer_key,
+    batch_key,
+    conflict_key,
+    flight_key,
+    hold_key,
+    promise_key,
+    read_account,
+    read_answer,
+    read_flight,
+    read_hold,
+    read_position,
+    read_promises,
+    reversal_key,
+    write_account,
+    write_answer,
+    write_flight,
+    write_hold,
+    write_position,
+    write_promises,
+)
+from commands.store import Store
+from events.account import NEW_ACCOUNT, Account, Hold, evolve, evolve_hold
+from events.batch import PASSING, Flight, Promises, evolve_flight, evolve_promises
 from events.errors import LogCorrupt
 from events.follow import StoredEvent
-from events.types import AccountEvent, CommandRejected, EntryPosted, PartitionOpened
+from events.types import (
+    AccountEvent,
+    Answer,
+    BatchEntryPosted,
+    BatchEvent,
+    BatchPosted,
+    BatchRejected,
+    BatchStarted,
+    CommandRejected,
+    EntryPosted,
+    HoldEvent,
+    PartitionOpened,
+    Promise,
+)
 
-CONFLICT = "IdempotencyConflict"
+MOST_CACHED: Final = 20_000
+"""Accounts that one partition keeps in memory unless told; each takes about a kilobyte."""
+
+_CONFLICT: Final = IdempotencyConflict.__name__
 
 
-class Answer(NamedTuple):
-    """The answer to a command id: the hash of the payload it was for, and the event's bytes."""
-
-    payload_hash: bytes
-    data: bytes
-
-
-def answer_key(account_id: str, command_id: str) -> str:
-    """Return the key of a command id, which is scoped by its account; neither id holds a NUL."""
-    return f"{account_id}\0{command_id}"
-
-
-def conflict_key(key: str, payload_hash: bytes) -> str:
-    """Return the key of the answer to a payload that came under an id used for another."""
-    return f"{key}\0{payload_hash.hex()}"
-
-
-def filed_under(event: AccountEvent) -> str:
+def filed_under(event: Answer) -> bytes:
     """Return the key of the answer that the event is: a conflict does not take the place of the first answer."""
-    key = answer_key(event.account_id, event.command_id)
-    if isinstance(event, CommandRejected) and event.code == CONFLICT:
+    if isinstance(event, BatchPosted | BatchRejected):
+        key = batch_key(event.command_id)
+    else:
+        key = answer_key(event.account_id, event.command_id)
+    if isinstance(event, CommandRejected | BatchRejected) and event.code == _CONFLICT:
         return conflict_key(key, event.payload_hash)
     return key
 
 
 class PartitionState:
-    """The fold of a partition's events. Offsets are of its commands topic, sequences of its events topic."""
+    """The fold of a partition's events, kept in `store`. The `most_cached` that changed last are in memory as well.
 
-    def __init__(self, partition: int) -> None:
-        self.partition = partition
-        self.partition_count = 0
-        self.next_sequence = 0
-        self.writer_epoch = 0
-        self.recorded_at = 0
-        self.next_command_offset = 0
-        self.accounts: dict[str, Account] = {}
-        self.answers: dict[str, Answer] = {}
+    `is_readable` is False when the store was written in another format, or for another partition: then it must be
+    thrown away.
+    """
+
+    def __init__(self, partition: int, store: Store, *, most_cached: int = MOST_CACHED) -> None:
+        self._store = store
+        self._cache: OrderedDict[str, Account] = OrderedDict()
+        self._most_cached = most_cached
+        kept = store.get(POSITION_KEY)
+        position = Position(partition) if kept is None else read_position(kept)
+        self.is_readable = position is not None and position.partition == partition
+        self.position = position if position and self.is_readable else Position(partition)
+
+    @property
+    def partition(self) -> int:
+        """The partition."""
+        return self.position.partition
 
     def account(self, account_id: str) -> Account:
         """Return the account, a new one when the log has nothing of it."""
-        return self.accounts.get(account_id, NEW_ACCOUNT)
+        account = self._cache.get(account_id)
+        if account is not None:
+            return account
+        value = self._store.get(account_key(account_id))
+        return NEW_ACCOUNT if value is None else read_account(value)
 
-    def answer(self, key: str) -> Answer | None:
+    def hold(self, key: bytes) -> Hold | None:
+        """Return the hold under `key`; None when there is none, or it is over."""
+        value = self._store.get(key)
+        return None if value is None else read_hold(value)
+
+    def answer(self, key: bytes) -> Kept | None:
         """Return the answer that is filed under `key`."""
-        return self.answers.get(key)
+        value = self._store.get(key)
+        return None if value is None else read_answer(value)
 
-    def replay(self, stored: StoredEvent) -> None:
-        """Take in an event that is in the log."""
-        match stored.event:
-            case PartitionOpened() as opened:
-                self.open(opened)
-            case event:
-                self.answers[filed_under(event)] = Answer(event.payload_hash, stored.data)
-                if isinstance(event, EntryPosted):
-                    self.accounts[event.account_id] = evolve(self.account(event.account_id), event)
-                self.next_sequence = event.sequence + 1
-                self.writer_epoch = event.writer_epoch
-                self.recorded_at = event.recorded_at
-                self.next_command_offset = max(self.next_command_offset, event.command_offset + 1)
+    def flight(self, batch_id: str) -> Flight | None:
+        """Return the batch in flight; None when it is not."""
+        value = self._store.get(flight_key(batch_id))
+        return None if value is None else read_flight(value)
 
-    def open(self, opened: PartitionOpened) -> None:
+    def promises(self, batch_id: str) -> Promises | None:
+        """Return what is promised for a batch; None when nothing ever was."""
+        value = self._store.get(promise_key(batch_id))
+        return None if value is None else read_promises(value)
+
+    def reversal(self, batch_id: str) -> str | None:
+        """Return the id of the batch's reversal, posted or in flight."""
+        value = self._store.get(reversal_key(batch_id))
+        return value.decode() if value else None
+
+    def open(self, opened: PartitionOpened, data: bytes) -> None:
+        """Take in the partition's first event; `data` is its bytes."""
+        draft = Draft(self, recorded_at=opened.recorded_at)
+        draft.open(opened, data)
+        draft.commit()
+
+    def replay(self, stored: Sequence[StoredEvent]) -> None:
+        """Take in events that are in the log, in their order."""
+        draft = Draft(self, recorded_at=0)
+        for item in stored:
+            draft.replay(item)
+        draft.commit()
+
+    def keep(self, position: Position, accounts: dict[str, Account], changes: dict[bytes, bytes | None]) -> None:
+        """Keep what a draft has changed; `changes` are the store's."""
+        changes[POSITION_KEY] = write_position(position)
+        self._store.write(changes)
+        self._remember(accounts)
+        self.position = position
+
+    def _remember(self, accounts: dict[str, Account]) -> None:
+        """Put accounts into the cache as its newest, and drop the oldest that are too many."""
+        cache = self._cache
+        for account_id, account in accounts.items():
+            cache[account_id] = account
+            cache.move_to_end(account_id)
+        while len(cache) > self._most_cached:
+            cache.popitem(last=False)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._store.close()
+
+
+class Draft:
+    """A partition's state with events that are not committed yet on top.
+
+    `next_sequence`, `writer_epoch`, `recorded_at` and `next_command_offset` are as in `Position`.
+    """
+
+    def __init__(self, state: PartitionState, *, recorded_at: int, writer_epoch: int | None = None) -> None:
+        before = state.position
+        self._state = state
+        self._accounts: dict[str, Account] = {}
+        self._holds: dict[bytes, Hold | None] = {}
+        self._answers: dict[bytes, Kept] = {}
+        self._flights: dict[str, Flight | None] = {}
+        self._promises: dict[str, Promises | None] = {}
+        self._reversals: dict[str, str | None] = {}
+        self._last = b""
+        self._event_offset = -1
+        self.partition = before.partition
+        self.partition_count = before.partition_count
+        self.next_sequence = before.next_sequence
+        self.writer_epoch = before.writer_epoch if writer_epoch is None else writer_epoch
+        self.recorded_at = max(recorded_at, before.recorded_at)
+        self.next_command_offset = before.next_command_offset
+
+    def account(self, account_id: str) -> Account:
+        """Return the account as it is after the events recorded so far."""
+        return self._accounts.get(account_id) or self._state.account(account_id)
+
+    def hold(self, account_id: str, hold_id: str) -> Hold | None:
+        """Return the hold as it is after the events recorded so far; None when there is none, or it is over."""
+        key = hold_key(account_id, hold_id)
+        return self._holds[key] if key in self._holds else self._state.hold(key)
+
+    def answer(self, key: bytes) -> Kept | None:
+        """Return the answer that is filed under `key`."""
+        return self._answers.get(key) or self._state.answer(key)
+
+    def flight(self, batch_id: str) -> Flight | None:
+        """Return the batch in flight; None when it is not."""
+        return self._flights[batch_id] if batch_id in self._flights else self._state.flight(batch_id)
+
+    def promises(self, batch_id: str) -> Promises | None:
+        """Return what is promised for a batch; None when nothing ever was."""
+        return self._promises[batch_id] if batch_id in self._promises else self._state.promises(batch_id)
+
+    def reversal(self, batch_id: str) -> str | None:
+        """Return the id of the batch's reversal, posted or in flight."""
+        return self._reversals[batch_id] if batch_id in self._reversals else self._state.reversal(batch_id)
+
+    def record(self, event: AccountEvent | BatchEvent, data: bytes) -> None:
+        """Put the next event on top; `data` is its bytes as they go to the log."""
+        if isinstance(event, EntryPosted):  # nearly all
+            self._answers[answer_key(event.account_id, event.command_id)] = Kept(event.payload_hash, data)
+            self._accounts[event.account_id] = evolve(self.account(event.account_id), event)
+        elif isinstance(event, BatchEvent):
+            self._record_batch(event, data)
+        else:
+            self._record_account(event, data)
+        self.next_sequence = event.sequence + 1
+        self._last = data
+
+    def _record_account(self, event: AccountEvent, data: bytes) -> None:
+        if not isinstance(event, CommandRejected):
+            self._accounts[event.account_id] = evolve(self.account(event.account_id), event)
+        if isinstance(event, Promise | BatchEntryPosted):
+            if not isinstance(event, BatchEntryPosted) or event.reserved:
+                before = self.promises(event.batch_id)
+                self._promises[event.batch_id] = evolve_promises(before, self.partition, event)
+            return
+        if isinstance(event, HoldEvent):
+            hold = self.hold(event.account_id, event.hold_id)
+            self._holds[hold_key(event.account_id, event.hold_id)] = evolve_hold(hold, event)
+        self._answers[filed_under(event)] = Kept(event.payload_hash, data)
+
+    def _record_batch(self, event: BatchEvent, data: bytes) -> None:
+        batch_id = event.command_id
+        flight = self.flight(batch_id)
+        if flight is not None and flight.payload_hash != event.payload_hash:
+            flight = None  # a conflict, which does not end the batch in flight
+        elif flight is not None or isinstance(event, BatchStarted):
+            self._flights[batch_id] = evolve_flight(flight, event)
+        match event:
+            case BatchStarted(reversal_of=str() as reversed_batch) | BatchPosted(reversal_of=str() as reversed_batch):
+                self._reversals[reversed_batch] = batch_id
+            case BatchRejected() if flight is not None and flight.reversal_of is not None:
+                self._reversals[flight.reversal_of] = None
+            case _:
+                pass
+        if isinstance(event, BatchPosted) or (isinstance(event, BatchRejected) and event.code not in PASSING):
+            self._answers[filed_under(event)] = Kept(event.payload_hash, data)
+
+    def open(self, opened: PartitionOpened, data: bytes) -> None:
         """Take in the partition's first event."""
         if opened.partition != self.partition:
             raise LogCorrupt(f"partition {self.partition} was opened as {opened.partition}", partition=self.partition)
@@ -82,43 +260,53 @@ class PartitionState:
         self.next_sequence = opened.sequence + 1
         self.writer_epoch = opened.writer_epoch
         self.recorded_at = opened.recorded_at
+        self._last, self._event_offset = data, 0
 
-
-class Draft:
-    """A partition's state with events that are not committed yet on top."""
-
-    def __init__(self, state: PartitionState, *, recorded_at: int) -> None:
-        self._state = state
-        self._accounts: dict[str, Account] = {}
-        self._answers: dict[str, Answer] = {}
-        self.partition = state.partition
-        self.partition_count = state.partition_count
-        self.next_sequence = state.next_sequence
-        self.writer_epoch = state.writer_epoch
-        self.recorded_at = max(recorded_at, state.recorded_at)
-        self.next_command_offset = state.next_command_offset
-
-    def account(self, account_id: str) -> Account:
-        """Return the account as it is after the events recorded so far."""
-        return self._accounts.get(account_id) or self._state.account(account_id)
-
-    def answer(self, key: str) -> Answer | None:
-        """Return the answer that is filed under `key`."""
-        return self._answers.get(key) or self._state.answer(key)
-
-    def record(self, event: AccountEvent, data: bytes) -> None:
-        """Put the next event on top; `data` is its bytes as they go to the log."""
-        self._answers[filed_under(event)] = Answer(event.payload_hash, data)
-        if isinstance(event, EntryPosted):
-            self._accounts[event.account_id] = evolve(self.account(event.account_id), event)
-        self.next_sequence = event.sequence + 1
+    def replay(self, stored: StoredEvent) -> None:
+        """Put an event on top that is in the log, with what it tells of its writer."""
+        event = stored.event
+        if isinstance(event, PartitionOpened):
+            self.open(event, stored.data)
+        else:
+            self.record(event, stored.data)
+            self.writer_epoch = event.writer_epoch
+            self.recorded_at = event.recorded_at
+            self.next_command_offset = max(self.next_command_offset, event.command_offset + 1)
+        self._event_offset = stored.offset
 
     def commit(self) -> None:
         """Make it the state. Only after the transaction is committed."""
-        state = self._state
-        state.accounts.update(self._accounts)
-        state.answers.update(self._answers)
-        state.next_sequence = self.next_sequence
-        state.writer_epoch = self.writer_epoch
-        state.recorded_at = self.recorded_at
-        state.next_command_offset = self.next_command_offset
+        changes: dict[bytes, bytes | None] = {key: write_answer(answer) for key, answer in self._answers.items()}
+        for account_id, account in self._accounts.items():
+            changes[account_key(account_id)] = write_account(account)
+        for key, hold in self._holds.items():
+            changes[key] = None if hold is None else write_hold(hold)
+        for batch_id, flight in self._flights.items():
+            changes[flight_key(batch_id)] = None if flight is None else write_flight(flight)
+        for batch_id, promises in self._promises.items():
+            changes[promise_key(batch_id)] = None if promises is None else write_promises(promises)
+        for batch_id, reversal in self._reversals.items():
+            changes[reversal_key(batch_id)] = None if reversal is None else reversal.encode()
+        self._state.keep(self._position(), self._accounts, changes)
+
+    def _position(self) -> Position:
+        before = self._state.position
+        return before._replace(
+            partition_count=self.partition_count,
+            next_sequence=self.next_sequence,
+            writer_epoch=self.writer_epoch if self._last else before.writer_epoch,
+            recorded_at=self.recorded_at,
+            next_command_offset=self.next_command_offset,
+            event_offset=self._offset_of_last(before) if self._last else before.event_offset,
+            last_event=sha256(self._last).digest() if self._last else before.last_event,
+        )
+
+    def _offset_of_last(self, before: Position) -> int:
+        """Return an offset at or before that of the last event.
+
+        Known when the event was read. One that was just appended comes after the marker that ended the transaction
+        before, and after the others of its own; and later, when transactions were aborted between the two.
+        """
+        if self._event_offset >= 0:
+            return self._event_offset
+        return before.event_offset + 1 + self.next_sequence - before.next_sequence

@@ -5,43 +5,82 @@ unpaired surrogate and no number beyond its own.
 """
 
 import json
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Final, NoReturn
+from typing import Final, NoReturn, assert_never
 
 from commands.errors import (
     InvalidAccountId,
+    InvalidAccountType,
     InvalidAmount,
     InvalidAsset,
     InvalidCommandId,
     InvalidEffectiveTime,
     InvalidExpectedVersion,
+    InvalidExpiry,
+    InvalidFloor,
+    InvalidHoldId,
+    InvalidLease,
     InvalidMetadata,
+    InvalidReason,
     InvalidReference,
     Rejected,
 )
-from commands.types import Policy, PostEntry
+from commands.types import (
+    AccountCommand,
+    CloseAccount,
+    Command,
+    ExpireHold,
+    FreezeAccount,
+    LockAccount,
+    OpenAccount,
+    PlaceHold,
+    Policy,
+    PostEntry,
+    ReleaseHold,
+    ReopenAccount,
+    SettleHold,
+    UnfreezeAccount,
+    UnlockAccount,
+)
 from events.money import MAX_UNITS, PRECISION, SCALE, decimals
 
 MAX_COMMAND_ID: Final = 128
 MAX_ACCOUNT_ID: Final = 255
 MAX_ASSET: Final = 64
+MAX_ASSETS: Final = 100
+MAX_ACCOUNT_TYPE: Final = 64
+
 MAX_REFERENCE: Final = 1024
 MAX_METADATA_BYTES: Final = 16 * 1024
 MAX_METADATA_DEPTH: Final = 64
 MAX_VERSION: Final = 2**63 - 1
+LEAST_LEASE: Final = 1000
+MOST_LEASE: Final = 3_600_000_000
+"""Microseconds that a lock may last."""
+
 MAX_TIME: Final = 253_402_300_799_999_999
 """The last microsecond of the year 9999."""
 
 
-def check_identity(command: PostEntry) -> Rejected | None:
+def check_identity(command: AccountCommand) -> Rejected | None:
     """Return what is wrong with the ids that everything else is filed under."""
-    if invalid := check_account_id(command.account_id):
-        return invalid
+    return check_account_id(command.account_id) or check_command_ids(command)
+
+
+def check_command_ids(command: Command) -> InvalidCommandId | None:
+    """Return what is wrong with the command's own id or its reply key."""
     if fault := _identifier_fault(command.command_id, MAX_COMMAND_ID):
         return InvalidCommandId(f"command_id {fault}")
     if command.reply_key is not None and (fault := _identifier_fault(command.reply_key, MAX_COMMAND_ID)):
         return InvalidCommandId(f"reply_key {fault}")
     return None
+
+
+def check_batch_id(batch_id: str) -> InvalidCommandId | None:
+    """Return why no batch can have this id, or None."""
+    fault = _identifier_fault(batch_id, MAX_COMMAND_ID)
+    return InvalidCommandId(f"batch_id {fault}") if fault else None
 
 
 def check_account_id(account_id: str) -> InvalidAccountId | None:
@@ -50,18 +89,114 @@ def check_account_id(account_id: str) -> InvalidAccountId | None:
     return InvalidAccountId(f"account_id {fault}") if fault else None
 
 
-def check_fields(command: PostEntry, policy: Policy) -> Rejected | None:
+def check_fields(command: AccountCommand, policy: Policy) -> Rejected | None:  # noqa: C901  # a case for each
     """Return the first field's fault, or None. Metadata has its own check, `canonical_metadata`."""
-    if fault := _identifier_fault(command.asset, MAX_ASSET):
-        return InvalidAsset(f"asset {fault}")
-    if fault := _amount_fault(command.amount, command.asset, policy):
-        return InvalidAmount(fault)
-    if command.reference is not None and (fault := _text_fault(command.reference)):
-        return InvalidReference(f"reference {fault}")
-    if command.effective_at is not None and not 0 <= command.effective_at <= MAX_TIME:
-        return InvalidEffectiveTime("effective_at is outside the years 1970 to 9999")
-    if command.expected_version is not None and not 0 <= command.expected_version <= MAX_VERSION:
+    version = command.expected_version
+    if version is not None and not 0 <= version <= MAX_VERSION:
         return InvalidExpectedVersion("expected_version is negative or beyond 64 bits")
+    match command:
+        case PostEntry():
+            return (
+                check_asset(command.asset)
+                or check_amount(command.amount, command.asset, policy)
+                or check_reference(command.reference)
+                or check_effective_time(command.effective_at)
+            )
+        case PlaceHold():
+            return (
+                check_asset(command.asset)
+                or check_amount(command.amount, command.asset, policy)
+                or _check_expiry(command.expires_at)
+                or check_reference(command.reference)
+            )
+        case SettleHold():  # the amount is checked when the hold, and so its asset, is known
+            return (
+                _check_hold_id(command.hold_id)
+                or check_reference(command.reference)
+                or check_effective_time(command.effective_at)
+            )
+        case ReleaseHold():
+            return _check_hold_id(command.hold_id) or check_reason(command.reason)
+        case ExpireHold():
+            return _check_hold_id(command.hold_id)
+        case OpenAccount():
+            return (
+                _check_floor(command.floor)
+                or _check_assets(command.assets)
+                or _check_account_type(command.account_type)
+                or check_reference(command.reference)
+            )
+        case FreezeAccount() | UnfreezeAccount() | CloseAccount() | ReopenAccount():
+            return check_reason(command.reason)
+        case LockAccount():
+            if LEAST_LEASE <= command.lease <= MOST_LEASE:
+                return None
+            return InvalidLease("the lease must be between a millisecond and an hour")
+        case UnlockAccount():
+            return None
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def check_asset(asset: str) -> Rejected | None:
+    """Return what is wrong with the name of an asset."""
+    fault = _identifier_fault(asset, MAX_ASSET)
+    return InvalidAsset(f"asset {fault}") if fault else None
+
+
+def check_amount(units: int, asset: str, policy: Policy) -> Rejected | None:
+    """Return what is wrong with an amount of `asset` in units."""
+    fault = _amount_fault(units, asset, policy)
+    return InvalidAmount(fault) if fault else None
+
+
+def check_reference(reference: str | None) -> Rejected | None:
+    """Return what is wrong with a reference."""
+    if reference is not None and (fault := _text_fault(reference)):
+        return InvalidReference(f"reference {fault}")
+    return None
+
+
+def check_reason(reason: str | None) -> Rejected | None:
+    """Return what is wrong with a reason."""
+    if reason is not None and (fault := _text_fault(reason)):
+        return InvalidReason(f"reason {fault}")
+    return None
+
+
+def check_effective_time(micros: int | None) -> Rejected | None:
+    """Return what is wrong with an effective time."""
+    if micros is not None and not 0 <= micros <= MAX_TIME:
+        return InvalidEffectiveTime("effective_at is outside the years 1970 to 9999")
+    return None
+
+
+def _check_expiry(micros: int | None) -> Rejected | None:
+    if micros is not None and not 0 <= micros <= MAX_TIME:
+        return InvalidExpiry("expires_at is outside the years 1970 to 9999")
+    return None
+
+
+def _check_hold_id(hold_id: str) -> Rejected | None:
+    fault = _identifier_fault(hold_id, MAX_COMMAND_ID)
+    return InvalidHoldId(f"hold_id {fault}") if fault else None
+
+
+def _check_floor(floor: int | None) -> Rejected | None:
+    if floor is None or -MAX_UNITS <= floor <= 0:
+        return None
+    return InvalidFloor("the floor must be 0 or less, of at most 38 digits: -500 for a credit limit of 500")
+
+
+def _check_assets(assets: Sequence[str]) -> Rejected | None:
+    if isinstance(assets, str) or len(assets) > MAX_ASSETS or len(set(assets)) < len(assets):
+        return InvalidAsset(f"assets must be up to {MAX_ASSETS} different ones")
+    return next((fault for asset in assets if (fault := check_asset(asset))), None)
+
+
+def _check_account_type(account_type: str | None) -> Rejected | None:
+    if account_type is not None and (fault := _identifier_fault(account_type, MAX_ACCOUNT_TYPE)):
+        return InvalidAccountType(f"account_type {fault}")
     return None
 
 
@@ -98,6 +233,16 @@ def _text_fault(text: str) -> str | None:
 
 def _unpaired(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def canonical(command: AccountCommand) -> tuple[AccountCommand, Rejected | None]:
+    """Return the command with its metadata in canonical form; or as it is, and what is wrong with them."""
+    if not isinstance(command, PostEntry | OpenAccount | PlaceHold | SettleHold) or command.metadata is None:
+        return command, None
+    try:
+        return command._replace(metadata=canonical_metadata(command.metadata)), None
+    except InvalidMetadata as fault:
+        return command, fault
 
 
 def canonical_metadata(text: str) -> str:

@@ -15,14 +15,15 @@ import fastavro
 
 import schemas
 from events import money
-from events.flat import FlatRecord, Malformed, essence, is_flat
-from events.types import CommandRejected, EntryPosted, EntryType, Event, PartitionOpened
+from events.flat import FlatRecord, Malformed, Names, essence, is_flat
+from events.types import EVENT_TYPES, NESTED, EntryType, Event
 
 MAGIC: Final = 0
 HEADER: Final = struct.Struct(">BI")
 _MOST_REFUSED: Final = 1000
 _REFUSED_FOR: Final = 30.0
 _ENTRY_TYPES: Final = {member.value: member for member in EntryType}
+_NAMES: Final = Names(_ENTRY_TYPES, NESTED)
 
 T = TypeVar("T", bound=tuple[Any, ...])
 Schema = dict[str, Any]
@@ -59,7 +60,7 @@ def parsed(schema: Schema) -> Schema:
 class RecordCodec(Generic[T]):
     """Codes one named tuple whose fields are those of one record schema, in its order.
 
-    Decimal fields are converted between units and bytes; the others pass as they are.
+    Decimals become units, enums their members and arrays tuples; the others pass as they are.
     """
 
     def __init__(self, name: str, cls: type[T], schema_id: int) -> None:
@@ -67,17 +68,16 @@ class RecordCodec(Generic[T]):
         self.schema_id = schema_id
         self.registered = schemas.load(name)
         self._schema = parsed(self.registered)
-        self._flat = FlatRecord(schemas.load(name), _ENTRY_TYPES)
+        self._flat = FlatRecord(schemas.load(name), _NAMES)
         self._header = HEADER.pack(MAGIC, schema_id)
         self._names: tuple[str, ...] = tuple(field["name"] for field in schemas.load(name)["fields"])
         self._values = itemgetter(*self._names)
         self._make: Callable[[Iterable[Any]], T] = cls._make  # type: ignore[attr-defined]  # T is a named tuple
-        self._decimals = tuple(
-            field["name"]
-            for field in schemas.load(name)["fields"]
-            if isinstance(field["type"], dict) and field["type"].get("logicalType") == "decimal"
-        )
-        self._has_entry_type = "entry_type" in self._names
+        self._from_avro = {
+            field["name"]: convert
+            for field in self.registered["fields"]
+            if (convert := _conversion(field["type"])) is not None
+        }
 
     def encode(self, value: T) -> bytes:
         """Return the wire bytes of `value`."""
@@ -102,16 +102,37 @@ class RecordCodec(Generic[T]):
 
     def value(self, record: dict[str, Any]) -> T:
         """Return the value of a record whose decimals are bytes."""
-        for name in self._decimals:
-            record[name] = money.from_bytes(record[name])
-        if self._has_entry_type:
-            record["entry_type"] = _ENTRY_TYPES[record["entry_type"]]
+        for name, convert in self._from_avro.items():
+            if record[name] is not None:
+                record[name] = convert(record[name])
         return self._make(self._values(record))
 
     @property
     def schema(self) -> Schema:
         """The codec's own schema, as `parsed` gives it."""
         return self._schema
+
+
+def _conversion(schema: Any) -> Callable[[Any], Any] | None:
+    """Return what makes our value of what fastavro reads for this type; None when it is the same."""
+    match schema:
+        case ["null", some]:
+            return _conversion(some)
+        case {"logicalType": "decimal"}:
+            return money.from_bytes
+        case {"type": "enum"}:
+            return _ENTRY_TYPES.__getitem__
+        case {"type": "array", "items": {"type": "record", "name": str() as name, "fields": fields}}:
+            return lambda items: tuple(_nested(NESTED[name], fields, item) for item in items)
+        case {"type": "array"}:
+            return tuple
+        case _:
+            return None
+
+
+def _nested(make: type[Any], fields: Iterable[Any], item: dict[str, Any]) -> Any:
+    values = ((_conversion(field["type"]), item[field["name"]]) for field in fields)
+    return make(*(value if convert is None or value is None else convert(value) for convert, value in values))
 
 
 def read_record(data: bytes, writer: Schema, reader: Schema, *, named_unions: bool = False) -> dict[str, Any]:
@@ -237,9 +258,4 @@ EventCodec = TopicCodec[Event]
 
 def event_codec(ids: Mapping[str, int], lookup: SchemaLookup) -> EventCodec:
     """Return the codec of `ledger.events`; `ids` maps a schema's short name to its registered id."""
-    types: Mapping[str, type[Any]] = {
-        "PartitionOpened": PartitionOpened,
-        "EntryPosted": EntryPosted,
-        "CommandRejected": CommandRejected,
-    }
-    return TopicCodec({cls: RecordCodec(name, cls, ids[name]) for name, cls in types.items()}, lookup)
+    return TopicCodec({cls: RecordCodec(cls.__name__, cls, ids[cls.__name__]) for cls in EVENT_TYPES}, lookup)

@@ -78,5 +78,9 @@ class Fenced(LedgerError):
     """Another process goes by the same instance name and has taken over."""
 
 
+class GroupSettingsRefused(LedgerError):
+    """Kafka does not allow what the group needs in the consumer protocol: a short session."""
+
+
 class CommandsExpired(LedgerError):
     """Commands were deleted by retention before they were handled."""

@@ -2,14 +2,15 @@
 
 The handler reads one record and writes two for every command, and with fastavro, which finds out anew for each field
 of each record what its type is, that was more than half of all its work (docs/adr/0006). So records whose fields are
-int, long, string, bytes, decimal, an enum, a map of strings, or null-or-one-of-these are coded here. fastavro is the
-reference (the tests hold both against each other, for malformed bytes too), and codes everything else: records of
-other schema versions, and outcomes.
+boolean, int, long, string, bytes, decimal, an enum, a map or array of strings, null-or-one-of-these, or an array of
+such records are coded here. fastavro is the reference (the tests hold both against each other, for malformed bytes
+too), and codes all else: records of other schema versions, and outcomes.
 
 Binary encoding as in the Avro 1.12 specification. Decimals are integers: the unscaled value.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -17,8 +18,13 @@ Write = Callable[[Any], bytes]
 Read = Callable[[bytes, int], tuple[Any, int]]
 """Takes the data and a position, and returns the value and the position after it."""
 
-Enums = Mapping[str, Any]
-"""Gives the value that stands for an enum's symbol."""
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What stands for the names in a schema: values for an enum's symbols, named tuples for nested records."""
+
+    symbols: Mapping[str, Any]
+    records: Mapping[str, type[Any]]
 
 
 class Malformed(ValueError):
@@ -137,7 +143,37 @@ def _read_map(data: bytes, at: int) -> tuple[dict[str, str], int]:
             found[key], at = _read_string(data, at)
 
 
-def _enum(symbols: list[str], values: Enums) -> tuple[Write, Read]:
+def _write_boolean(value: bool) -> bytes:
+    return b"\x01" if value else b"\0"
+
+
+def _read_boolean(data: bytes, at: int) -> tuple[bool, int]:
+    byte = data[at]
+    if byte > 1:
+        raise Malformed(f"a boolean has no value {byte}")
+    return byte == 1, at + 1
+
+
+def _write_array(value: Sequence[str]) -> bytes:
+    items = b"".join(map(_write_string, value))
+    return write_long(len(value)) + items + b"\0" if value else b"\0"
+
+
+def _read_array(data: bytes, at: int) -> tuple[tuple[str, ...], int]:
+    found: list[str] = []
+    while True:
+        count, at = read_long(data, at)
+        if count == 0:
+            return tuple(found), at
+        if count < 0:  # the block says how many bytes it has, for those who skip it
+            count = -count
+            _, at = read_long(data, at)
+        for _ in range(count):
+            item, at = _read_string(data, at)
+            found.append(item)
+
+
+def _enum(symbols: list[str], values: Mapping[str, Any]) -> tuple[Write, Read]:
     ordered = [values[symbol] for symbol in symbols]
     indexes = {value: write_long(index) for index, value in enumerate(ordered)}
 
@@ -169,6 +205,7 @@ def _optional(write_some: Write, read_some: Read) -> tuple[Write, Read]:
 
 
 _PRIMITIVES: Final[Mapping[str, tuple[Write, Read]]] = {
+    "boolean": (_write_boolean, _read_boolean),
     "int": (write_long, read_long),
     "long": (write_long, read_long),
     "bytes": (_write_bytes, _read_bytes),
@@ -176,18 +213,52 @@ _PRIMITIVES: Final[Mapping[str, tuple[Write, Read]]] = {
 }
 
 
-def _coder(schema: Any, enums: Enums) -> tuple[Write, Read]:
+def _array(fields: list[Any], make: Callable[[list[Any]], Any], names: Names) -> tuple[Write, Read]:
+    """Return the coder of an array of records of at least one field each."""
+    coders = [_coder(field["type"], names) for field in fields]
+    writers, readers = [write for write, _ in coders], [read for _, read in coders]
+
+    def write(value: Sequence[tuple[Any, ...]]) -> bytes:
+        if not value:
+            return b"\0"
+        items = [write(part) for item in value for write, part in zip(writers, item, strict=True)]
+        return b"".join((write_long(len(value)), *items, b"\0"))
+
+    def read(data: bytes, at: int) -> tuple[Any, int]:
+        found: list[Any] = []
+        while True:
+            count, at = read_long(data, at)
+            if count == 0:
+                return tuple(found), at
+            if count < 0:  # the block says how many bytes it has, for those who skip it
+                count = -count
+                _, at = read_long(data, at)
+            for _ in range(count):
+                values = []
+                for read in readers:
+                    value, at = read(data, at)
+                    values.append(value)
+                found.append(make(values))
+
+    return write, read
+
+
+def _coder(schema: Any, names: Names) -> tuple[Write, Read]:
     match schema:
         case str():
             return _PRIMITIVES[schema]
         case ["null", some]:
-            return _optional(*_coder(some, enums))
+            return _optional(*_coder(some, names))
         case {"logicalType": "decimal"}:
             return _write_decimal, _read_decimal
         case {"type": "enum", "symbols": symbols}:
-            return _enum(symbols, enums)
+            return _enum(symbols, names.symbols)
         case {"type": "map", "values": "string"}:
             return _write_map, _read_map
+        case {"type": "array", "items": "string"}:
+            return _write_array, _read_array
+        case {"type": "array", "items": {"type": "record", "name": str() as name, "fields": [*fields]}}:
+            return _array(fields, names.records[name]._make, names)
         case {"type": str() as primitive}:
             return _PRIMITIVES[primitive]
         case _:
@@ -201,8 +272,10 @@ def is_flat(schema: Any) -> bool:
             return schema in ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
         case list():
             return all(not isinstance(branch, list) and is_flat(branch) for branch in schema)
-        case {"type": "enum" | "fixed"} | {"type": "map", "values": "string"}:
+        case {"type": "enum" | "fixed"} | {"type": "map", "values": "string"} | {"type": "array", "items": "string"}:
             return True
+        case {"type": "array", "items": {"type": "record", "fields": [first, *rest]}}:
+            return first["type"] != "null" and all(is_flat(field["type"]) for field in (first, *rest))
         case {"type": str() as primitive}:
             return is_flat(primitive)
         case _:
@@ -212,6 +285,10 @@ def is_flat(schema: Any) -> bool:
 def essence(schema: Any) -> Any:
     """Return what two types must agree on to mean the same: not names, documentation or a language's own hints."""
     match schema:
+        case {"type": "record", "fields": fields}:
+            return {field["name"]: essence(field["type"]) for field in fields}
+        case {"type": "array", "items": items}:
+            return [essence(items)]
         case {"type": kind}:
             kept = {
                 key: schema[key]
@@ -228,8 +305,8 @@ def essence(schema: Any) -> Any:
 class FlatRecord:
     """Writes and reads the field values of one record schema, in the order of its fields."""
 
-    def __init__(self, schema: Mapping[str, Any], enums: Enums) -> None:
-        coders = [_coder(field["type"], enums) for field in schema["fields"]]
+    def __init__(self, schema: Mapping[str, Any], names: Names) -> None:
+        coders = [_coder(field["type"], names) for field in schema["fields"]]
         self._writers = tuple(write for write, _ in coders)
         self._readers = tuple(read for _, read in coders)
 

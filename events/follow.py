@@ -30,6 +30,9 @@ BATCH: Final = 5000
 _METADATA_LAG: Final = 0.05
 
 
+Headers = list[tuple[str, str | bytes | None]]
+
+
 class Record(NamedTuple):
     """One message of a topic. `timestamp` is in milliseconds since 1970 UTC, as the producer set it."""
 
@@ -38,6 +41,7 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     timestamp: int = 0
+    headers: Headers | None = None
 
 
 def place(message: Message) -> tuple[int, int]:
@@ -46,6 +50,13 @@ def place(message: Message) -> tuple[int, int]:
     assert partition is not None
     assert offset is not None
     return partition, offset
+
+
+def headers_of(message: Message) -> Headers | None:
+    """Return the headers of a consumed message; they are in a list, since a name may come twice."""
+    headers = message.headers()
+    assert not isinstance(headers, dict)
+    return headers
 
 
 class StoredEvent(NamedTuple):
@@ -141,7 +152,8 @@ class PartitionReader:
                 partition, offset = place(message)
                 if offset < self._positions.get(partition, math.inf):  # not asked for, or read: see `read_only`
                     continue
-                records.append(Record(partition, offset, message.key(), message.value(), message.timestamp()[1]))
+                at = message.timestamp()[1]
+                records.append(Record(partition, offset, message.key(), message.value(), at, headers_of(message)))
                 self._positions[partition] = offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # the client's own name
                 partition, offset = place(message)
@@ -169,6 +181,11 @@ class Ends:
     def oldest(self, topic: str, partitions: Collection[int], *, timeout: float) -> dict[int, int]:
         """Return the offset of the oldest record of each partition."""
         spec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+        return self._offsets(topic, partitions, spec, IsolationLevel.READ_UNCOMMITTED, timeout)
+
+    def since(self, topic: str, partitions: Collection[int], at: int, *, timeout: float) -> dict[int, int]:
+        """Return the offset of each partition's first record of `at` (milliseconds) or later, -1 if there is none."""
+        spec = OffsetSpec.for_timestamp(at)
         return self._offsets(topic, partitions, spec, IsolationLevel.READ_UNCOMMITTED, timeout)
 
     def stable(self, topic: str, partitions: Collection[int], *, timeout: float) -> dict[int, int]:
@@ -212,16 +229,33 @@ def read_all(
     """
     ends = Ends(clients).stable(topic, partitions, timeout=idle_timeout)
     checks = {p: SequenceCheck(p) for p in partitions}
+    for records in read_between(clients, topic, dict.fromkeys(partitions, 0), ends, idle_timeout=idle_timeout):
+        yield [checks[r.partition].decode(codec, r) for r in records]
+
+
+def read_between(
+    clients: KafkaClients,
+    topic: str,
+    starts: Mapping[int, int],
+    ends: Mapping[int, int],
+    *,
+    idle_timeout: float = 30.0,
+) -> Iterator[list[Record]]:
+    """Yield the committed records of each partition from its offset in `starts` up to that in `ends`, in batches.
+
+    Raises:
+        BrokerUnavailable: nothing came for `idle_timeout` seconds before the end was reached.
+    """
     reader = PartitionReader(clients, topic)
-    reader.start(dict.fromkeys(partitions, 0))
+    reader.start(starts)
     last_progress = time.monotonic()
     try:
         while any(reader.position(p) < end for p, end in ends.items()):
-            before = [reader.position(p) for p in partitions]
+            before = [reader.position(p) for p in starts]
             records = [r for r in reader.poll(1.0) if r.offset < ends[r.partition]]
             if records:
-                yield [checks[r.partition].decode(codec, r) for r in records]
-            if [reader.position(p) for p in partitions] != before:
+                yield records
+            if [reader.position(p) for p in starts] != before:
                 last_progress = time.monotonic()
             elif time.monotonic() - last_progress > idle_timeout:
                 raise BrokerUnavailable(f"{topic}: nothing came for {idle_timeout:.0f} s before the end was reached")

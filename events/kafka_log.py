@@ -17,15 +17,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from events.clients import KafkaClients, is_fatal
 from events.errors import CommandsExpired, Fenced
-from events.follow import Ends, PartitionReader, Record, place
+from events.follow import Ends, PartitionReader, Record, headers_of, place
 from events.log import Aborted, LogLost, Outgoing, Polled
+from events.membership import GroupProtocol, member_settings, prepare_group
 from events.topics import Topics
 
 log = logging.getLogger(__name__)
 
-TRANSACTION_TIMEOUT_MS: Final = 10_000
-SESSION_TIMEOUT_MS: Final = 6_000
-MAX_POLL_INTERVAL_MS: Final = 60_000
+TRANSACTION_TIMEOUT_MS: Final = 6_000
+"""As long as a session: who takes over from a dead member waits for its open transaction as well."""
 _MARKERS: Final = 0.003
 _LONGEST_CALL: Final = TRANSACTION_TIMEOUT_MS / 1000 + 2
 _SHORT: Final = 1.0
@@ -40,10 +40,19 @@ class KafkaLog:
     """See `events.log.Log`.
 
     `instance` names the member: a process that comes back under the same name fences what is left of the one
-    before, and takes its partitions at once (static membership, KIP-345).
+    before, and takes its partitions (static membership, KIP-345): at once in the classic protocol of groups.
     """
 
-    def __init__(self, clients: KafkaClients, topics: Topics, *, group: str, instance: str, timeout: float) -> None:
+    def __init__(
+        self,
+        clients: KafkaClients,
+        topics: Topics,
+        *,
+        group: str,
+        instance: str,
+        timeout: float,
+        protocol: GroupProtocol = GroupProtocol.CLASSIC,
+    ) -> None:
         self._topics = topics
         self._member = f"{group}-{instance}"
         self._assigned: list[int] = []
@@ -51,17 +60,15 @@ class KafkaLog:
         self._owned: set[int] = set()
         self._reading: set[int] = set()
         self._committed_at = 0.0
+        prepare_group(clients, protocol, group, timeout=timeout)
         self._producer = _transactional(clients, self._member, timeout)
         self._ends = Ends(clients)
         self._reader = PartitionReader(clients, topics.events)
         self._consumer: Consumer = clients.consumer(
             group,
-            group_instance_id=self._member,
-            partition_assignment_strategy="cooperative-sticky",
-            session_timeout_ms=SESSION_TIMEOUT_MS,
-            heartbeat_interval_ms=SESSION_TIMEOUT_MS // 4,
-            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+            **member_settings(protocol, self._member),
             queued_max_messages_kbytes=16 * 1024,
+            enable_partition_eof=True,
         )
         self._consumer.subscribe(
             [topics.commands], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
@@ -74,17 +81,21 @@ class KafkaLog:
             messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
         except KafkaException as error:
             raise _lost("poll", error) from error
-        records = []
+        records, ends = [], []
         for message in messages:
-            if (problem := message.error()) is not None:
+            problem = message.error()
+            if problem is None:
+                partition, offset = place(message)
+                if partition in self._owned:
+                    headers = headers_of(message)
+                    records.append(Record(partition, offset, message.key(), message.value(), headers=headers))
+            elif problem.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # the client's own name
+                ends.append(place(message))
+            else:
                 self._consumer_error(problem)
-                continue
-            partition, offset = place(message)
-            if partition in self._owned:
-                records.append(Record(partition, offset, message.key(), message.value()))
         revoked, self._revoked = self._revoked, []
         assigned, self._assigned = self._assigned, []
-        return Polled(revoked, assigned, records)
+        return Polled(revoked, assigned, records, [(p, end) for p, end in ends if p in self._owned])
 
     def _consumer_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  # the client's own name

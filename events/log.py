@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from events.errors import LedgerError
-from events.follow import Record
+from events.follow import Headers, Record
 
 
 class Aborted(LedgerError):
@@ -30,15 +30,20 @@ class Outgoing(NamedTuple):
     partition: int | None
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, str | bytes | None]] | None = None
+    headers: Headers | None = None
 
 
 class Polled(NamedTuple):
-    """What came of a poll: partitions lost, partitions won, and commands of partitions that were started."""
+    """What came of a poll: partitions lost, partitions won, and commands of partitions that were started.
+
+    `ends` has partitions of which every command has been returned, now or before, and the offset where each ends:
+    behind the last command, and behind what is none, as the markers of its producer's transactions are.
+    """
 
     revoked: Sequence[int] = ()
     assigned: Sequence[int] = ()
     records: Sequence[Record] = ()
+    ends: Sequence[tuple[int, int]] = ()
 
 
 class Log(Protocol):

@@ -4,6 +4,7 @@ librdkafka's own default is CRC32, so every producer here is told `partitioner=m
 checks with this module that a command came to the partition of its account.
 """
 
+from functools import lru_cache
 from typing import Final
 
 PARTITIONER: Final = "murmur2_random"
@@ -32,3 +33,7 @@ def murmur2(data: bytes) -> int:
 def partition_of(key: str, partition_count: int) -> int:
     """Return the partition of `key`, from 0 to `partition_count` - 1."""
     return (murmur2(key.encode("utf-8")) & 0x7FFFFFFF) % partition_count
+
+
+home_of: Final = lru_cache(maxsize=100_000)(partition_of)
+"""`partition_of`, remembered for the keys that come most."""

@@ -4,7 +4,8 @@ A schema's subject is its full name (`RecordNameStrategy`), since one topic hold
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,6 +20,7 @@ FULL_TRANSITIVE: Final = "FULL_TRANSITIVE"
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 _UNPROCESSABLE: Final = 422
+_AT_ONCE: Final = 4
 _UNREADABLE: Final = "an address that can't be read"
 
 
@@ -34,8 +36,10 @@ class Registry:
             {"url": url, "timeout": timeout, "max.retries": 2, "retries.wait.ms": 200, **(options or {})}
         )
 
-    def register(self, names: Iterable[str] = schemas.ALL) -> dict[str, int]:
+    def register(self, names: Sequence[str] = schemas.ALL) -> dict[str, int]:
         """Register the schemas called `names`, each under FULL_TRANSITIVE, and return their ids by name.
+
+        A few at a time, since a start waits for all of them.
 
         Registering again is harmless and gives the same ids.
 
@@ -43,7 +47,9 @@ class Registry:
             SchemaIncompatible: a schema does not go with the versions that are there.
             RegistryUnavailable: no answer.
         """
-        return {name: self.register_schema(schemas.full_name(name), schemas.load(name)) for name in names}
+        with ThreadPoolExecutor(_AT_ONCE, "partita-registry") as threads:
+            ids = threads.map(lambda name: self.register_schema(schemas.full_name(name), schemas.load(name)), names)
+            return dict(zip(names, ids, strict=True))
 
     def register_schema(self, subject: str, schema: Mapping[str, Any]) -> int:
         """Register `schema` as the next version of `subject` and return its id; raises as `register`."""

@@ -1,42 +1,57 @@
-"""`LedgerEngine`: post entries and read balances, from asyncio code."""
+"""`LedgerEngine`: post entries, keep accounts, reserve funds and read balances, from asyncio code."""
 
-import asyncio
-import json
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self, TypeVar, Unpack
 
+from commands.batch_validation import REVERSAL
 from commands.codec import Outcome
-from commands.errors import (
-    InvalidAmount,
-    InvalidEffectiveTime,
-    InvalidEntryType,
-    InvalidExpectedVersion,
-    InvalidMetadata,
-    from_event,
+from commands.types import (
+    CloseAccount,
+    Command,
+    ExpireHold,
+    FreezeAccount,
+    OpenAccount,
+    PlaceHold,
+    PostBatch,
+    PostEntry,
+    ReleaseHold,
+    ReopenAccount,
+    ReverseBatch,
+    SettleHold,
+    UnfreezeAccount,
 )
-from commands.types import Policy, PostEntry
-from commands.validation import canonical_metadata, check_account_id, check_fields, check_identity
-from events.money import NotAnAmount, to_units
-from events.partitioner import partition_of
-from events.types import CommandRejected, EntryType
-from partita.entry import LedgerEntry, from_outcome, from_row, to_micros
-from partita.requester import Requester
+from events.errors import LedgerError
+from events.types import EntryType
+from partita import input as given
+from partita.connection import Connection
+from partita.input import Asking, BatchAsking
+from partita.locks import Lock, LockManager, Locks
+from partita.results import (
+    AccountChange,
+    EntryPage,
+    HoldChange,
+    LedgerBatch,
+    LedgerEntry,
+    account_change_of,
+    available,
+    batch_of,
+    entry_of,
+    from_row,
+    hold_change_of,
+)
 from partita.settings import Settings
-from partita.wiring import Wiring
-from projections.queries import ReadModel
+from projections.errors import AccountNotInReadModel
+from projections.records import AccountRow, BatchRow, HoldPage, HoldStatus
 
+C = TypeVar("C", bound=Command)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryPage:
-    """Some entries of an account. `next_cursor` gives the page after; None when this is the last."""
-
-    entries: tuple[LedgerEntry, ...]
-    next_cursor: str | None
+_OWN_DIGITS: Final = 16
+"""Of the id of a reversal that is given none: short, since it stands behind the id of the batch."""
 
 
 class LedgerEngine:
@@ -45,6 +60,22 @@ class LedgerEngine:
     Addresses come from the arguments, else from `PARTITA_...` variables, else from the local stack that is up. It
     connects at the first call that needs to. Any number of calls may be awaited at once. Close it, or use it as an
     async context manager.
+
+    **Calls that write** return when the change is durable. Each takes what `Asking` names, and raises
+
+        InvalidCommand: its subclass names the field; nothing was sent.
+        Rejected: a rule was broken, for instance `InsufficientFunds`; nothing was changed.
+        AccountLocked: somebody else had locked an account until the deadline; nothing was changed.
+        OutcomeUnknown: the deadline passed; ask again with the same `command_id`.
+        BrokerUnavailable, RegistryUnavailable, TopicMissing: not connected; nothing was sent.
+
+    **Calls that read** are never older than an outcome that this engine was told: after `InsufficientFunds`, the
+    balance is the one that did not suffice, or a later one. What others wrote is seen as soon as the projection has
+    it. They raise
+
+        InvalidAccountId: no account can have this id.
+        ReadModelUnavailable: PostgreSQL does not answer.
+        ReadModelBehind: the projection did not catch up within `timeout` seconds.
     """
 
     def __init__(
@@ -54,21 +85,20 @@ class LedgerEngine:
         schema_registry_url: str | None = None,
         postgres_url: str | None = None,
         ledger: str | None = None,
+        lock_manager: LockManager | None = None,
         settings: Settings | None = None,
     ) -> None:
-        given: dict[str, Any] = {
+        named: dict[str, Any] = {
             "kafka_bootstrap": kafka_bootstrap,
             "schema_registry_url": schema_registry_url,
             "postgres_url": postgres_url,
             "ledger": ledger,
         }
-        self.settings = settings or Settings(**{name: value for name, value in given.items() if value is not None})
-        self._wiring = Wiring(self.settings)
-        self._requester: Requester | None = None
-        self._read_model: ReadModel | None = None
-        self._connecting: asyncio.Task[Requester] | None = None
-        self._told: dict[int, int] = {}
-        self._closed = False
+        self.settings = settings or Settings(**{name: value for name, value in named.items() if value is not None})
+        self._connection = Connection(self.settings)
+        self._locks = Locks(
+            self._connection.ask, lock_manager or LockManager(), patience=self.settings.outcome_timeout
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,14 +110,7 @@ class LedgerEngine:
 
     async def close(self) -> None:
         """Let go of all connections; the engine can't be used afterwards."""
-        self._closed = True
-        if self._connecting is not None:  # a requester that is being made is let go as well
-            await asyncio.gather(self._connecting, return_exceptions=True)
-        if self._requester is not None:
-            await self._requester.close()
-        if self._read_model is not None:
-            await self._read_model.close()
-        self._wiring.close()
+        await self._connection.close()
 
     async def create_entry(
         self,
@@ -98,71 +121,291 @@ class LedgerEngine:
         metadata: Mapping[str, Any] | None = None,
         *,
         asset: str | None = None,
-        command_id: str | None = None,
-        expected_version: int | None = None,
         effective_at: datetime | None = None,
-        timeout: float | None = None,
+        **asking: Unpack[Asking],
     ) -> LedgerEntry:
-        """Post one entry and return it when it is durable.
+        """Post one entry. `effective_at` is when it counts from, if that is not when it is recorded."""
+        fields = {"amount": amount, "entry_type": entry_type, "asset": asset, "effective_at": effective_at}
+        notes = {"reference": reference, "metadata": metadata}
+        return entry_of(await self._ask(PostEntry, asking, account_id=account_id, **fields, **notes))
 
-        A repeat with the same `command_id` (a new one is made when none is given) and the same payload returns the
-        same entry, with `replayed` set. `timeout` is in seconds; the setting `outcome_timeout` when None.
+    async def create_entries(
+        self, entries: Iterable[object], *, dry_run: bool = False, timeout: float | None = None
+    ) -> list[LedgerEntry | LedgerError]:
+        """Post many entries, each on its own, and return in their order the entry or the error of each.
+
+        An entry is a mapping, or any object with attributes, named as the arguments of `create_entry`. Give each a
+        `command_id`, so that you can ask for all of them again. Entries of one account are handled in their order.
+        The call gives up when nothing was answered for `timeout` seconds: those without an answer are
+        `OutcomeUnknown`. An entry that meets somebody else's lock is not asked again: it is `AccountLocked`. With
+        `dry_run` each is tried alone, as if those before it had not been.
 
         Raises:
-            InvalidCommand: its subclass names the field; nothing was sent.
-            Rejected: a rule was broken, for instance `InsufficientFunds`; nothing was changed.
-            OutcomeUnknown: the deadline passed; ask again with the same `command_id`.
             BrokerUnavailable, RegistryUnavailable, TopicMissing: not connected; nothing was sent.
         """
-        command = _command(
-            command_id=str(uuid.uuid4()) if command_id is None else command_id,
-            account_id=account_id,
-            amount=amount,
-            entry_type=entry_type,
-            asset=self.settings.default_asset if asset is None else asset,
-            reference=reference,
-            metadata=metadata,
-            effective_at=effective_at,
-            expected_version=expected_version,
-        )
-        requester = await self._connected()
-        outcome = await requester.ask(command._replace(reply_key=requester.reply_key), timeout=timeout)
-        return self._entry(outcome)
+        made = [self._entry(item, dry_run=dry_run) for item in entries]
+        commands = [self._locks.signed(command) for command in made if isinstance(command, PostEntry)]
+        answers = iter(await self._connection.ask_all(commands, timeout) if commands else ())
+        found = (next(answers) if isinstance(item, PostEntry) else item for item in made)
+        return [answer if isinstance(answer, LedgerError) else entry_of(answer) for answer in found]
 
-    def _entry(self, outcome: Outcome) -> LedgerEntry:
-        event = outcome.event
-        self._told[outcome.partition] = max(self._told.get(outcome.partition, 0), event.sequence)
-        if isinstance(event, CommandRejected):
-            raise from_event(event)
-        return from_outcome(outcome, event)
+    def _entry(self, item: object, *, dry_run: bool) -> PostEntry | LedgerError:
+        try:
+            return self._command(PostEntry, **{"dry_run": dry_run, **given.entry_fields(item)})
+        except LedgerError as fault:
+            return fault
+
+    async def create_batch(
+        self,
+        entries: Iterable[object],
+        *,
+        balanced: bool = False,
+        reference: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **asking: Unpack[BatchAsking],
+    ) -> LedgerBatch:
+        """Post up to 1,000 entries together, all or none, whatever their accounts.
+
+        An entry is a mapping, or any object with attributes: `account_id`, `amount`, `entry_type`, and if you like
+        `asset`, `reference`, `metadata`, `effective_at`, `expected_version`. With `balanced`, debits and credits must
+        be equal for each asset. A debit must be covered by what is there before the batch. When an entry breaks a
+        rule, the error's `details` has its number as `leg`.
+        """
+        made = given.batch_entries(entries, self.settings.default_asset)
+        notes = {"reference": reference, "metadata": metadata}
+        return batch_of(await self._ask(PostBatch, asking, entries=made, balanced=balanced, **notes))
+
+    async def transfer(
+        self,
+        source: str,
+        target: str,
+        amount: Decimal | str | int,
+        *,
+        asset: str | None = None,
+        reference: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        effective_at: datetime | None = None,
+        **asking: Unpack[BatchAsking],
+    ) -> LedgerBatch:
+        """Debit `source` and credit `target` with the same amount: a balanced batch of two entries."""
+        both = {"amount": amount, "asset": self._asset(asset), "effective_at": effective_at, "reference": reference}
+        entries = [
+            {"account_id": source, "entry_type": EntryType.DEBIT, **both},
+            {"account_id": target, "entry_type": EntryType.CREDIT, **both},
+        ]
+        return await self.create_batch(entries, balanced=True, reference=reference, metadata=metadata, **asking)
+
+    async def rollback_batch(
+        self,
+        batch_id: str,
+        reason: str | None = None,
+        force: bool = False,
+        *,
+        effective_at: datetime | None = None,
+        **asking: Unpack[BatchAsking],
+    ) -> LedgerBatch:
+        """Undo a posted batch by its reversal, once: asked again, the same reversal is returned.
+
+        The batch stays as it was. It is refused when funds are gone; `force` takes balances below their floors. The
+        reversal is a batch too: its id is that of the batch, "~", and the `command_id`, which may be given with or
+        without the two.
+        """
+        mark, asked = f"{batch_id}{REVERSAL}", asking.get("command_id") or uuid.uuid4().hex[:_OWN_DIGITS]
+        asking["command_id"] = f"{mark}{asked.removeprefix(mark)}"
+        fields = {"batch_id": batch_id, "reason": reason, "force": force, "effective_at": effective_at}
+        return batch_of(await self._ask(ReverseBatch, asking, **fields))
+
+    async def open_account(
+        self,
+        account_id: str,
+        *,
+        floor: Decimal | str | int | None = 0,
+        assets: Iterable[str] = (),
+        account_type: str | None = None,
+        reference: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **asking: Unpack[Asking],
+    ) -> AccountChange:
+        """Open an account with rules of its own.
+
+        No balance falls below `floor`: 0, or less for a credit limit ("-500" lets it owe 500), or None for none at
+        all. `assets` are the only ones that it may hold; any when there are none. `account_type` is your own.
+        """
+        fields = {"floor": floor, "assets": assets, "account_type": account_type}
+        notes = {"reference": reference, "metadata": metadata}
+        return account_change_of(await self._ask(OpenAccount, asking, account_id=account_id, **fields, **notes))
+
+    async def freeze_account(
+        self, account_id: str, *, reason: str | None = None, **asking: Unpack[Asking]
+    ) -> AccountChange:
+        """Let the account take no entries and no holds; holds may still be released."""
+        return account_change_of(await self._ask(FreezeAccount, asking, account_id=account_id, reason=reason))
+
+    async def unfreeze_account(
+        self, account_id: str, *, reason: str | None = None, **asking: Unpack[Asking]
+    ) -> AccountChange:
+        """Open a frozen account again."""
+        return account_change_of(await self._ask(UnfreezeAccount, asking, account_id=account_id, reason=reason))
+
+    async def close_account(
+        self, account_id: str, *, permanent: bool = False, reason: str | None = None, **asking: Unpack[Asking]
+    ) -> AccountChange:
+        """Close an account that has neither a balance nor a hold; `permanent`: it can never be reopened."""
+        fields = {"permanent": permanent, "reason": reason}
+        return account_change_of(await self._ask(CloseAccount, asking, account_id=account_id, **fields))
+
+    async def reopen_account(
+        self, account_id: str, *, reason: str | None = None, **asking: Unpack[Asking]
+    ) -> AccountChange:
+        """Open a closed account again, with the rules that it had."""
+        return account_change_of(await self._ask(ReopenAccount, asking, account_id=account_id, reason=reason))
+
+    async def place_hold(
+        self,
+        account_id: str,
+        amount: Decimal | str | int,
+        *,
+        asset: str | None = None,
+        expires_at: datetime | None = None,
+        reference: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **asking: Unpack[Asking],
+    ) -> HoldChange:
+        """Reserve funds: they stay in the balance and can't be spent. The hold's id is the `command_id`.
+
+        From `expires_at` on `expire_hold` may release it. It does not end by itself.
+        """
+        fields = {"amount": amount, "asset": asset, "expires_at": expires_at}
+        notes = {"reference": reference, "metadata": metadata}
+        return hold_change_of(await self._ask(PlaceHold, asking, account_id=account_id, **fields, **notes))
+
+    async def settle_hold(
+        self,
+        account_id: str,
+        hold_id: str,
+        amount: Decimal | str | int | None = None,
+        *,
+        reference: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        effective_at: datetime | None = None,
+        **asking: Unpack[Asking],
+    ) -> LedgerEntry:
+        """Debit what the hold reserves, or `amount` of it; the rest stays held. Return the entry."""
+        fields = {"hold_id": hold_id, "amount": amount, "effective_at": effective_at}
+        notes = {"reference": reference, "metadata": metadata}
+        return entry_of(await self._ask(SettleHold, asking, account_id=account_id, **fields, **notes))
+
+    async def release_hold(
+        self, account_id: str, hold_id: str, *, reason: str | None = None, **asking: Unpack[Asking]
+    ) -> HoldChange:
+        """End a hold: what it still reserves can be spent again."""
+        fields = {"hold_id": hold_id, "reason": reason}
+        return hold_change_of(await self._ask(ReleaseHold, asking, account_id=account_id, **fields))
+
+    async def expire_hold(self, account_id: str, hold_id: str, **asking: Unpack[Asking]) -> HoldChange:
+        """End a hold whose time has come by the handler's clock; `HoldNotExpired` before."""
+        return hold_change_of(await self._ask(ExpireHold, asking, account_id=account_id, hold_id=hold_id))
+
+    def lock_account(
+        self, account_id: str, *, timeout: float | None = None, lease: timedelta | float | None = None
+    ) -> AbstractAsyncContextManager[Lock]:
+        """Let nobody else change the account within the block; see `lock_accounts`."""
+        return self.lock_accounts(account_id, timeout=timeout, lease=lease)
+
+    def lock_accounts(
+        self, *account_ids: str, timeout: float | None = None, lease: timedelta | float | None = None
+    ) -> AbstractAsyncContextManager[Lock]:
+        """Let nobody else change these accounts within the block: for callers that must read, think and write.
+
+        Few need it: an entry or a batch is atomic by itself, and `expected_version` is cheaper. What is read in the
+        block has all that was written before the lock was granted. What is written in it, by the task itself or by
+        tasks begun there, carries the lock's token by itself. A lock lasts for `lease` (seconds or a `timedelta`;
+        the lock manager's when None) unless it is renewed; what comes later raises `LockLost`.
+
+        Raises:
+            AccountLocked: somebody else had locked one of them until the deadline; none is locked.
+            InvalidLease: it is no time between 1 ms and 1 h.
+            OutcomeUnknown: the deadline passed; if one was locked it stays so until its lease is over.
+        """
+        return self._locks.hold(account_ids, lease, timeout)
+
+    async def _ask(self, kind: type[Command], asking: Asking | BatchAsking, **fields: Any) -> Outcome:
+        """Make the command and return its outcome, which is no rejection; raises what the class says."""
+        timeout = asking.pop("timeout", None)
+        return await self._locks.ask(self._command(kind, **fields, **asking), timeout)
+
+    def _command(self, kind: type[C], **fields: Any) -> C:
+        if fields.get("command_id") is None:
+            fields["command_id"] = str(uuid.uuid4())
+        if "asset" in kind._fields:
+            fields["asset"] = self._asset(fields.get("asset"))
+        return given.command(kind, **fields)
+
+    def _asset(self, asset: str | None) -> str:
+        return self.settings.default_asset if asset is None else asset
 
     async def get_balance(
         self, account_id: str, asset: str | None = None, *, timeout: float | None = None
     ) -> Decimal:
-        """Return the balance of the account, with every entry that this engine has posted.
-
-        It is never older than an outcome that the engine was told: after `InsufficientFunds` it is the balance that
-        did not suffice, or a later one. Other entries that others posted are in it as soon as the projection has
-        them. 0 when there is no entry.
-
-        Raises:
-            InvalidAccountId: no account can have this id.
-            ReadModelUnavailable: PostgreSQL does not answer.
-            ReadModelBehind: the projection did not catch up within `timeout` seconds.
-        """
-        row = await self._reader().balance(
-            account_id,
-            self.settings.default_asset if asset is None else asset,
-            at_least=self._told_of(account_id),
-            timeout=self.settings.outcome_timeout if timeout is None else timeout,
+        """Return the balance of the account, what is held included; 0 when it has no entry of the asset."""
+        row = await self._connection.read_model.balance(
+            account_id, self._asset(asset), **self._reading(account_id, timeout)
         )
         return row.balance
 
+    async def get_available(
+        self, account_id: str, asset: str | None = None, *, timeout: float | None = None
+    ) -> Decimal | None:
+        """Return what may be debited or held: the balance, less what is held, less the floor.
+
+        None when the account has no floor; 0 when there is no such account. An account that is frozen or closed
+        takes no debit, whatever is available.
+        """
+        try:
+            account = await self.get_account(account_id, timeout=timeout)
+        except AccountNotInReadModel:
+            return Decimal(0)
+        return available(account, self._asset(asset))
+
+    async def get_account(self, account_id: str, *, timeout: float | None = None) -> AccountRow:
+        """Return the account: its status, rules and version, and its balances with what is held of each.
+
+        Raises:
+            AccountNotInReadModel: nothing has opened it.
+        """
+        return await self._connection.read_model.account(account_id, **self._reading(account_id, timeout))
+
+    async def list_holds(
+        self,
+        account_id: str,
+        *,
+        status: HoldStatus | None = HoldStatus.PLACED,
+        cursor: str | None = None,
+        limit: int = 100,
+        timeout: float | None = None,
+    ) -> HoldPage:
+        """Return up to `limit` (1 to 1,000) holds of the account, oldest first; of every status when it is None.
+
+        Raises:
+            InvalidCursor: the cursor is none of ours, or another question's.
+        """
+        return await self._connection.read_model.holds(
+            account_id, status=status, after=cursor, limit=limit, **self._reading(account_id, timeout)
+        )
+
+    async def get_batch(self, batch_id: str, *, timeout: float | None = None) -> BatchRow:
+        """Return a batch or a reversal: what became of it, its entries, and the reversal that has undone it.
+
+        Raises:
+            BatchNotInReadModel: nothing is known of it.
+        """
+        return await self._connection.read_model.batch(batch_id, **self._reading(None, timeout))
+
     async def get_entry(self, entry_id: str, *, timeout: float | None = None) -> LedgerEntry:
-        """Return the entry with this id; raises `EntryNotFound`, and as `get_balance`."""
-        partition = entry_id.partition("-")[0]
-        await self._catch_up({p: sequence for p, sequence in self._told.items() if str(p) == partition}, timeout)
-        return from_row(await self._reader().entry(entry_id))
+        """Return the entry with this id; raises `EntryNotFound`."""
+        told, partition = self._connection.told(), entry_id.partition("-")[0]
+        await self._catch_up({p: sequence for p, sequence in told.items() if str(p) == partition}, timeout)
+        return from_row(await self._connection.read_model.entry(entry_id))
 
     async def list_entries(
         self,
@@ -177,126 +420,20 @@ class LedgerEngine:
         """Return up to `limit` (1 to 1,000) entries of the account in their order, all assets when `asset` is None.
 
         Raises:
-            InvalidCursor: the cursor is none of ours, or another statement's. Others as `get_balance`.
-            ValueError: `limit` is out of range.
+            InvalidCursor: the cursor is none of ours, or another statement's.
         """
-        await self._catch_up(self._told_of(account_id), timeout)
-        page = await self._reader().entries(
+        await self._catch_up(self._connection.told(account_id), timeout)
+        page = await self._connection.read_model.entries(
             account_id, asset=asset, after=cursor, limit=limit, newest_first=newest_first
         )
         return EntryPage(entries=tuple(from_row(row) for row in page.entries), next_cursor=page.next_cursor)
 
-    def _told_of(self, account_id: str) -> dict[int, int]:
-        """Return the partition of the account and the last sequence that this engine was told of it.
-
-        Raises:
-            InvalidAccountId: no account can have this id.
-        """
-        if fault := check_account_id(account_id):
-            raise fault
-        if self._requester is None:
-            return {}
-        partition = partition_of(account_id, self._requester.partition_count)
-        return {partition: self._told[partition]} if partition in self._told else {}
-
-    async def _catch_up(self, written: Mapping[int, int], timeout: float | None) -> None:
-        if written:
+    async def _catch_up(self, told: Mapping[int, int], timeout: float | None) -> None:
+        if told:
             limit = self.settings.outcome_timeout if timeout is None else timeout
-            await self._reader().wait_for(written, limit)
+            await self._connection.read_model.wait_for(told, limit)
 
-    def _reader(self) -> ReadModel:
-        self._check_open()
-        if self._read_model is None:
-            self._read_model = self._wiring.read_model()
-        return self._read_model
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError("the engine is closed")
-
-    async def _connected(self) -> Requester:
-        """Return the requester. Calls that come while it connects share the attempt, and its failure."""
-        self._check_open()
-        if self._requester is not None and not self._requester.broken:
-            return self._requester
-        if self._connecting is None or self._connecting.done():
-            self._connecting = asyncio.create_task(self._connect())
-        requester = await asyncio.shield(self._connecting)  # a call that is cancelled doesn't end it for the others
-        self._check_open()
-        return requester
-
-    async def _connect(self) -> Requester:
-        if self._requester is not None:
-            await self._requester.close()
-        requester = await asyncio.to_thread(self._wiring.requester)
-        await requester.start()
-        self._requester = requester
-        return requester
-
-
-def _command(
-    *,
-    command_id: str,
-    account_id: str,
-    amount: Decimal | str | int,
-    entry_type: EntryType | str,
-    asset: str,
-    reference: str | None,
-    metadata: Mapping[str, Any] | None,
-    effective_at: datetime | None,
-    expected_version: int | None,
-) -> PostEntry:
-    """Return the command, checked as the handler will check it, save for what only the handler knows."""
-    command = PostEntry(
-        command_id=command_id,
-        reply_key=None,
-        account_id=account_id,
-        entry_type=_entry_type(entry_type),
-        amount=_units(amount),
-        asset=asset,
-        reference=reference,
-        metadata=None if metadata is None else _json(metadata),
-        effective_at=None if effective_at is None else _micros(effective_at),
-        expected_version=_version(expected_version),
-    )
-    if fault := check_identity(command) or check_fields(command, Policy()):
-        raise fault
-    return command
-
-
-def _entry_type(value: EntryType | str) -> EntryType:
-    try:
-        return EntryType(value.upper())
-    except (ValueError, AttributeError):
-        raise InvalidEntryType(f"entry_type must be CREDIT or DEBIT, not {value!r}") from None
-
-
-def _units(amount: Decimal | str | int) -> int:
-    try:
-        return to_units(amount)
-    except NotAnAmount as error:
-        raise InvalidAmount(f"amount: {error}") from None
-
-
-def _json(metadata: Mapping[str, Any]) -> str:
-    if not isinstance(metadata, Mapping):
-        raise InvalidMetadata(f"metadata must be a mapping, not {type(metadata).__name__}")
-    try:
-        text = json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidMetadata(f"metadata can't be written as JSON: {error}") from None
-    return canonical_metadata(text)
-
-
-def _micros(time: datetime) -> int:
-    if not isinstance(time, datetime):
-        raise InvalidEffectiveTime(f"effective_at must be a datetime, not {type(time).__name__}")
-    if time.utcoffset() is None:
-        raise InvalidEffectiveTime("effective_at has no time zone")
-    return to_micros(time)
-
-
-def _version(expected: int | None) -> int | None:
-    if expected is not None and (isinstance(expected, bool) or not isinstance(expected, int)):
-        raise InvalidExpectedVersion(f"expected_version must be an integer, not {type(expected).__name__}")
-    return expected
+    def _reading(self, account_id: str | None, timeout: float | None) -> dict[str, Any]:
+        """Return how far the read model must have got, and how long it has for that."""
+        limit = self.settings.outcome_timeout if timeout is None else timeout
+        return {"at_least": self._connection.told(account_id), "timeout": limit}

@@ -1,27 +1,28 @@
-"""Asking: a command goes out on one topic, its outcome comes back on another, and a future joins them.
+"""Asking: commands go out on one topic, their outcomes come back on another, and here they are joined.
 
-One producer, one consumer and one thread serve every call of an engine, however many are awaited at once.
+One producer, one consumer and one thread serve every call of an engine, however many are awaited at once. A call
+waits for one future, however many commands it asks.
 """
 
 import asyncio
 import logging
 import threading
 import uuid
-from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from commands.codec import CommandCodec, Outcome, OutcomeCodec
-from commands.errors import OutcomeUnknown
-from commands.payload import payload_hash
-from commands.types import PostEntry
+from commands.types import Command, key_of
 from events.clients import KafkaClients, is_fatal, unavailable
 from events.codec import Undecodable
+from events.errors import LedgerError
 from events.follow import Ends
 from events.partitioner import partition_of
 from events.topics import Topics, check_partition_count
+from partita.waiting import Answer, Call, Question, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,8 @@ _POLL: Final = 0.1
 _BATCH: Final = 2000
 _CLOSING: Final = 5.0
 _ROOM: Final = 0.005
-
-
-class _Question(NamedTuple):
-    """What an outcome must answer: the ids, and the payload, since an id may wrongly have two."""
-
-    account_id: str
-    command_id: str
-    payload_hash: bytes
+_WINDOW: Final = 5000
+_BREATH: Final = 100
 
 
 class Requester:
@@ -61,7 +56,7 @@ class Requester:
         self.reply_key = f"engine-{uuid.uuid4()}"
         self.partition_count = 0
         self.broken = False
-        self._waiting: dict[_Question, deque[asyncio.Future[Outcome]]] = {}
+        self._waiting = Waiting()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -89,49 +84,65 @@ class Requester:
             delivery_report_only_error=True,
         )
 
-    async def ask(self, command: PostEntry, *, timeout: float | None = None) -> Outcome:
-        """Produce `command`, which must carry this requester's `reply_key`, and return its outcome.
+    async def ask(self, command: Command, *, timeout: float | None = None) -> Outcome:
+        """Produce `command` and return its outcome.
 
         Raises:
             OutcomeUnknown: none came within `timeout` seconds.
             BrokerUnavailable: the command was refused by Kafka or never left, so it has no effect.
         """
-        deadline = self._outcome_timeout if timeout is None else timeout
-        question = _Question(command.account_id, command.command_id, payload_hash(command))
-        future: asyncio.Future[Outcome] = self._loop.create_future()
-        self._waiting.setdefault(question, deque()).append(future)
-        try:
-            async with asyncio.timeout(deadline):
-                await self._produce(command, future)
-                return await future
-        except TimeoutError:
-            raise OutcomeUnknown(command.account_id, command.command_id, deadline) from None
-        finally:
-            self._forget(question, future)
+        (answer,) = await self.ask_all([command], timeout=timeout)
+        if isinstance(answer, LedgerError):
+            raise answer
+        return answer
 
-    async def _produce(self, command: PostEntry, future: asyncio.Future[Outcome]) -> None:
-        value = self._commands.encode(command)
+    async def ask_all(self, commands: Sequence[Command], *, timeout: float | None = None) -> list[Answer]:
+        """Produce `commands` and return, in their order, the outcome of each or why there is none (see `ask`).
+
+        At most 5,000 are unanswered at a time. Those of one account are handled in their order. The call gives up
+        when nothing has been answered for `timeout` seconds.
+        """
+        call = Call(commands, self._outcome_timeout if timeout is None else timeout)
+        asked: list[Question] = []
+        try:
+            for at, command in enumerate(commands):
+                if self.broken:
+                    break
+                asked.append(Question.of(command))
+                await self._send(command, asked[at], call, at)
+                await call.fewer_than(_WINDOW)
+                if at % _BREATH == _BREATH - 1:
+                    await asyncio.sleep(0)  # others in the event loop have their turn
+            await call.fewer_than(1)
+        except TimeoutError:
+            log.info("%d of %d commands are unanswered", call.unanswered, len(commands))
+        finally:
+            self._waiting.forget(call, asked)
+        return call.answers()
+
+    async def _send(self, command: Command, question: Question, call: Call, at: int) -> None:
+        key = key_of(command).encode("utf-8")
+        value = self._commands.encode(command._replace(reply_key=self.reply_key))
 
         def report(error: KafkaError | None, _: Message) -> None:
             if error is not None:
-                log.warning("command %s was not delivered: %s", command.command_id, error.str())
-                self._loop.call_soon_threadsafe(self._undelivered, future, error)
+                self._loop.call_soon_threadsafe(self._undelivered, error, question, call, at)
 
-        while True:
+        while self._loop.time() < call.gives_up_at:
             try:
-                return self._producer.produce(
-                    self._topics.commands, value, command.account_id.encode("utf-8"), on_delivery=report
-                )
+                self._producer.produce(self._topics.commands, value, key, on_delivery=report)
+                return self._waiting.add(question, call, at)
             except BufferError:  # the queue is full: its messages leave in the background
                 await asyncio.sleep(_ROOM)
             except KafkaException as error:
                 self.broken = self.broken or error.args[0].fatal()  # this producer will take nothing any more
-                raise unavailable(self._clients, error) from error
+                return call.refuse(at, unavailable(self._clients, error))
+        raise TimeoutError
 
-    def _undelivered(self, future: asyncio.Future[Outcome], error: KafkaError) -> None:
-        """Fail the call whose command never left; another that asks the same may have got through."""
-        if error.code() in _NEVER_LEFT and not future.done():
-            future.set_exception(unavailable(self._clients, KafkaException(error)))
+    def _undelivered(self, error: KafkaError, question: Question, call: Call, at: int) -> None:
+        log.warning("command %s was not delivered: %s", question.command_id, error.str())
+        if error.code() in _NEVER_LEFT:
+            self._waiting.fail(question, call, at, unavailable(self._clients, KafkaException(error)))
 
     def _receive(self) -> None:
         """Run in the thread, until closed or broken."""
@@ -142,7 +153,7 @@ class Requester:
             log.exception("outcomes can't be received any more; the next call connects anew")
             self.broken = True
             with suppress(RuntimeError):  # the event loop has ended meanwhile
-                self._loop.call_soon_threadsafe(self._give_up)
+                self._loop.call_soon_threadsafe(self._waiting.give_up)
 
     def _receive_some(self) -> None:
         """Hand outcomes to the event loop, many at a time."""
@@ -160,13 +171,6 @@ class Requester:
                 outcomes.append(self._decode(message))
         self._loop.call_soon_threadsafe(self._deliver, [outcome for outcome in outcomes if outcome is not None])
 
-    def _give_up(self) -> None:
-        """End the calls that wait: whatever comes of their commands, it will not be heard here."""
-        for question, waiting in self._waiting.items():
-            for future in waiting:
-                if not future.done():
-                    future.set_exception(OutcomeUnknown(question.account_id, question.command_id, 0.0))
-
     def _decode(self, message: Message) -> Outcome | None:
         try:
             return self._outcomes.decode(message.value() or b"")
@@ -176,21 +180,7 @@ class Requester:
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
-            event = outcome.event
-            waiting = self._waiting.get(_Question(event.account_id, event.command_id, event.payload_hash))
-            while waiting:
-                future = waiting.popleft()
-                if not future.done():
-                    future.set_result(outcome)
-                    break
-
-    def _forget(self, question: _Question, future: asyncio.Future[Outcome]) -> None:
-        waiting = self._waiting.get(question)
-        if waiting is not None:
-            if future in waiting:
-                waiting.remove(future)
-            if not waiting:
-                del self._waiting[question]
+            self._waiting.tell(outcome)
 
     async def close(self) -> None:
         """Stop receiving. Calls still waiting end with `OutcomeUnknown` at their deadline."""

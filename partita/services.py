@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from commands.handler import Turn
+from commands.handler import Handler, Turn
 from commands.service import serve
 from events.errors import LedgerError
+from events.log import Log
 from partita.settings import Settings
 from partita.wiring import Wiring
 from projections.balances import Progress, run_balances
@@ -23,29 +24,43 @@ log = logging.getLogger(__name__)
 
 MOST_INSTANCES: Final = 64
 
+GC_THRESHOLDS: Final = (100_000, 50, 100)
+"""What the handler makes for a command stays or goes with its group, and nothing of it is in cycles."""
+
 
 class InstanceTaken(LedgerError):
     """Another process of the same service on this machine has the instance name."""
 
 
 def run_handler(
-    wiring: Wiring, *, instance: str | None = None, on_turn: Callable[[Turn], None] | None = None
+    wiring: Wiring,
+    *,
+    instance: str | None = None,
+    on_turn: Callable[[Turn], None] | None = None,
+    on_restore: Callable[[int, int, int], None] | None = None,
 ) -> None:
     """Create what is missing of the topics and schemas, then handle commands until SIGTERM or SIGINT.
 
     `instance` names this handler among those of the ledger; when None it is the first name that no other handler
-    on this machine has, so that one that comes back takes the place of the one that was killed.
+    on this machine has, so that one that comes back takes the place of the one that was killed, and its stores.
+    `on_restore` is told the partition, the offset reached and the end.
 
     Raises:
         LedgerError: what waiting does not mend.
     """
-    # What the handler makes for a command stays or goes with its group, and nothing of it is in cycles.
-    gc.set_threshold(100_000, 50, 100)
+    from commands.rocks_store import RocksStores  # noqa: PLC0415  # RocksDB is not in the plain install
+
+    gc.set_threshold(*GC_THRESHOLDS)
     stop = threading.Event()
     with _stopping(stop.set), _instance(wiring.settings, "handler", instance) as name:
         count = wiring.ensure_topics()
         log.info("handler %s of ledger %s, %d partitions", name, wiring.settings.ledger, count)
-        serve(lambda: wiring.log(name), lambda ledger_log: wiring.handler(ledger_log, count), stop, on_turn=on_turn)
+        stores = RocksStores(wiring.settings.stores_dir(name))
+
+        def make_handler(ledger_log: Log) -> Handler:
+            return wiring.handler(ledger_log, stores, count, on_restore=on_restore)
+
+        serve(lambda: wiring.log(name), make_handler, stop, on_turn=on_turn)
 
 
 async def run_balances_projection(

@@ -12,7 +12,9 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from commands.deadletter import MOST_DEAD_LETTERS
 from events.errors import LedgerError
+from events.membership import GroupProtocol
 from events.money import SCALE
 from events.topics import Topics
 
@@ -59,6 +61,7 @@ class Settings(BaseSettings):
     asset_scales: Annotated[dict[str, int], NoDecode] = Field(
         default={}, description="Decimals of assets that have fewer than 18: USD=2,JPY=0,USDC=6."
     )
+    implicit_opening: bool = Field(default=True, description="Whether a first credit opens its account.")
     default_asset: str = Field(default="USD", description="The asset of a call that names none.")
 
     outcome_timeout: float = Field(default=30.0, gt=0, description="Seconds that a call waits for its outcome.")
@@ -66,6 +69,16 @@ class Settings(BaseSettings):
         default=8.0, gt=0, description="Seconds after which a service counts as not there."
     )
     group_size: int = Field(default=2000, ge=1, le=20_000, description="Most commands in one Kafka transaction.")
+    group_protocol: GroupProtocol = Field(
+        default=GroupProtocol.CLASSIC,
+        description="How Kafka shares partitions among handlers: classic, or consumer (KIP-848).",
+    )
+    max_dead_letters: int = Field(
+        default=MOST_DEAD_LETTERS,
+        ge=0,
+        le=10_000,
+        description="A handler stops when more of its last commands, twice as many, can't be read; 0: no bound.",
+    )
 
     stack_dir: Path = Field(
         default_factory=lambda: _home("XDG_DATA_HOME", ".local/share") / "partita" / "stack",
@@ -118,6 +131,10 @@ class Settings(BaseSettings):
     def postgres_schema(self) -> str:
         """The PostgreSQL schema of the ledger's read-model tables."""
         return self.ledger
+
+    def stores_dir(self, instance: str) -> Path:
+        """Return where the handler of this name keeps its stores."""
+        return self.state_dir / "stores" / f"{self.ledger}-{instance}"
 
     @cached_property
     def _local(self) -> dict[str, str]:

@@ -1,11 +1,15 @@
 """The composition root: the only module that makes clients and services, from settings."""
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import Final
 
 from commands.codec import CommandCodec, OutcomeCodec, command_codec
 from commands.group import Codecs, Decider
 from commands.handler import Handler
+from commands.requeue import DeadLetters
 from commands.restore import Restorer
+from commands.store import Stores
 from commands.types import Policy
 from events.clients import KafkaClients, check_broker
 from events.codec import EventCodec, event_codec
@@ -17,6 +21,11 @@ from partita.requester import Requester
 from partita.settings import Settings
 from projections.database import Database
 from projections.queries import ReadModel
+
+_CACHED_ACCOUNTS: Final = 120_000
+"""Accounts that a handler of all partitions keeps in memory, at about a kilobyte each."""
+
+_LEAST_CACHED: Final = 100
 
 
 class Wiring:
@@ -104,6 +113,11 @@ class Wiring:
             outcome_timeout=self.settings.outcome_timeout,
         )
 
+    def dead_letters(self) -> DeadLetters:
+        """Return the dead letters that there are now; raises `TopicMissing` when there is no ledger yet."""
+        self.check_broker()
+        return DeadLetters(self.clients, self.topics, timeout=self.settings.connect_timeout)
+
     def read_model(self) -> ReadModel:
         """Return the read model; it connects when it is asked something."""
         return ReadModel(self.database, timeout=self.settings.connect_timeout)
@@ -116,12 +130,20 @@ class Wiring:
             group=f"{self.settings.ledger}.handler",
             instance=instance,
             timeout=self.settings.connect_timeout,
+            protocol=self.settings.group_protocol,
         )
 
-    def handler(self, log: Log, partition_count: int) -> Handler:
-        """Return a handler on `log`."""
+    def handler(
+        self,
+        log: Log,
+        stores: Stores,
+        partition_count: int,
+        *,
+        on_restore: Callable[[int, int, int], None] | None = None,
+    ) -> Handler:
+        """Return a handler on `log` that keeps its state in `stores`."""
         codecs = Codecs(self.command_codec, self.event_codec, self.outcome_codec)
-        policy = Policy(asset_scales=self.settings.asset_scales)
+        policy = Policy(asset_scales=self.settings.asset_scales, implicit_opening=self.settings.implicit_opening)
         return Handler(
             log=log,
             topics=self.topics,
@@ -129,5 +151,12 @@ class Wiring:
             decider=Decider(self.topics, codecs, policy),
             partition_count=partition_count,
             group_size=self.settings.group_size,
-            restorer=Restorer(log, self.event_codec),
+            most_dead_letters=self.settings.max_dead_letters,
+            restorer=Restorer(
+                log,
+                self.event_codec,
+                stores,
+                most_cached=max(_LEAST_CACHED, _CACHED_ACCOUNTS // partition_count),
+                on_progress=on_restore,
+            ),
         )

@@ -1,15 +1,15 @@
-"""The balances projection as a service: the log into the tables of entries, balances and rejections.
+"""The balances projection as a service: the log into the tables.
 
+One instance has the read model and reads all partitions, so that it can show batches whole; others wait in reserve.
 The next stretch of the log is fetched and decoded in a thread while this one is being written. Whatever goes wrong
 with PostgreSQL, the way back is the same: forget what was fetched, read the positions again, go on from there.
 """
 
 import asyncio
 import logging
-import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -17,13 +17,14 @@ import asyncpg
 
 from events.clients import KafkaClients
 from events.codec import EventCodec
-from events.errors import LedgerError
 from events.follow import StoredEvent
 from events.topics import Topics, check_partition_count
+from projections.buffer import Buffer
 from projections.database import LOST, REFUSED, Database
 from projections.errors import PartitionsHalted, PositionConflict, ReadModelUnavailable
 from projections.feed import Feed, Fetched
-from projections.rows import rows_of
+from projections.outage import Outage
+from projections.rows import Rows, rows_of
 from projections.store import PROJECTION, BalancesStore, Position
 
 log = logging.getLogger(__name__)
@@ -32,12 +33,12 @@ T = TypeVar("T")
 
 BATCH: Final = 5000
 GIVE_UP_AFTER: Final = 300.0
+MOST_WAITING: Final = 200_000
+"""Most events in memory that wait for others of their batches: 170 MB of entries with little text."""
 MOST_CONFLICTS: Final = 6
-"""So many conflicts without a write between them mean that another instance has all our partitions."""
-_FIRST_DELAY: Final = 0.05
-_LONGEST_DELAY: Final = 2.0
-_QUIET: Final = 60.0
-"""Seconds without trouble that end an outage even when there was nothing to write."""
+"""So many conflicts without a write between them mean that somebody writes who does not keep to the lock."""
+RESERVE_WAIT: Final = 0.5
+"""Seconds between two tries to take over. Waiting within PostgreSQL would hold up its vacuum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +59,24 @@ async def run_balances(
     stop: asyncio.Event,
     instance: str | None = None,
     batch_size: int = BATCH,
+    most_waiting: int = MOST_WAITING,
     give_up_after: float = GIVE_UP_AFTER,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Progress:
     """Project the events of `ledger` until `stop` is set, and return what was done.
 
-    `instance` names this one among those that share the partitions, so that it is known when it comes back.
+    `instance` names this one among those that wait to take over; PostgreSQL shows it as the application's name.
     The tables must be there (`projections.migrate.upgrade`). A PostgreSQL that goes away later is waited for,
     `give_up_after` seconds at most. A partition that can't go on is halted, the others go on.
 
     Raises:
         ReadModelUnavailable: PostgreSQL is not there at the start, or for too long.
         TopicMissing, PartitionCountMismatch, BrokerUnavailable: the topics are not what the ledger needs.
-        PositionConflict: another instance, outside the group, writes the same partitions.
+        PositionConflict: something else moves the positions again and again.
         PartitionsHalted: after `stop`, when a partition had been halted.
     """
     partition_count = await asyncio.to_thread(check_partition_count, clients, topics)
-    store = BalancesStore(database)
+    store = BalancesStore(database, name=instance)
     await store.open()
     try:
         await store.positions(partition_count)
@@ -85,46 +87,19 @@ async def run_balances(
             group=f"{ledger}.{PROJECTION}",
             partition_count=partition_count,
             batch_size=batch_size,
-            poll_interval=give_up_after + 60,
-            instance=instance,
         )
-        service = _Balances(feed, store, partition_count, Outage(give_up_after), on_progress or (lambda _: None))
+        buffer = Buffer(room=2 * batch_size, most=most_waiting)
+        outage = Outage(give_up_after)
+        service = _Balances(feed, buffer, store, partition_count, outage, on_progress or (lambda _: None))
         return await service.run(stop)
     finally:
         await store.close()
 
 
 @dataclass(slots=True)
-class Outage:
-    """Counts the time since PostgreSQL or the registry was last of use, and says when it has been too long."""
-
-    give_up_after: float
-    _since: float = float("-inf")
-    _last: float = float("-inf")
-    _delay: float = _FIRST_DELAY
-
-    def over(self) -> None:
-        """Note that something was written."""
-        self._last = float("-inf")
-
-    async def wait(self, error: LedgerError, stop: asyncio.Event) -> None:
-        """Wait before the next try, longer each time, not beyond `stop`; raises `error` when it has been too long."""
-        now = time.monotonic()
-        if now - self._last > _QUIET:  # another outage
-            self._since, self._delay = now, _FIRST_DELAY
-        self._last = now
-        if now - self._since >= self.give_up_after:
-            raise error
-        log.warning("%s (%s); trying again", error.message, error.details.get("cause", ""))
-        try:
-            await asyncio.wait_for(stop.wait(), self._delay)
-        except TimeoutError:
-            self._delay = min(self._delay * 2, _LONGEST_DELAY)
-
-
-@dataclass(slots=True)
 class _Balances:
     feed: Feed
+    buffer: Buffer
     store: BalancesStore
     partition_count: int
     outage: Outage
@@ -149,15 +124,14 @@ class _Balances:
 
     async def _follow_until_trouble(self, stop: asyncio.Event) -> None:
         try:
-            await self._follow(stop)
+            if await self._take_over(stop):
+                await self._follow(stop)
         except PositionConflict as conflict:
             self.conflicts += 1
             log.warning("%s", conflict.message)
             if self.conflicts >= MOST_CONFLICTS:
                 raise
-            await self._start_over()
         except LOST as error:
-            await self._start_over()
             await self._reconnect(error, stop)
         except asyncpg.PostgresError as error:  # no trouble that passes, and no fault of an event's
             raise self.store.database.unavailable(error) from error
@@ -173,21 +147,40 @@ class _Balances:
             else:
                 return
 
-    async def _start_over(self) -> None:
-        await self._in_thread(self.feed.displace)
+    async def _take_over(self, stop: asyncio.Event) -> bool:
+        """Wait until the read model is ours, and begin where it is; return whether it is before `stop`."""
+        in_reserve = False
+        while not await self.store.take_over():
+            if not in_reserve:
+                log.info("another instance has the read model; this one waits in reserve")
+            in_reserve = True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), RESERVE_WAIT)
+            if stop.is_set():
+                return False
+        self.at = await self.store.positions(self.partition_count)
+        self.halted.clear()
+        self.to_halt.clear()
+        self.buffer.begin({partition: at.next_sequence for partition, at in self.at.items()})
+        await self._in_thread(self.feed.place, self.at.copy())
+        return True
 
     async def _follow(self, stop: asyncio.Event) -> None:
         """Write what is fetched; with nothing else to see to, the next fetch runs beside the writing of this one."""
         fetched = await self._fetch()
         while not stop.is_set():
+            self.buffer.add(stored for stored in fetched.events if stored.partition not in self.halted)
+            events = self.buffer.take()
+            if not (events or fetched.events):
+                await self._make_room()
             if fetched.is_plain:
                 coming = asyncio.create_task(self._fetch())
                 try:
-                    await self._write(fetched.events)
+                    await self._write(events)
                 finally:
                     fetched = await coming
             else:
-                await self._write(fetched.events)
+                await self._write(events)
                 await self._see_to(fetched, stop)
                 fetched = await self._fetch()
             while self.to_halt:  # not from within the writing: a fetch may be waiting for its end
@@ -199,46 +192,42 @@ class _Balances:
                 await self._halt(partition, reason)
         if fetched.trouble:
             await self.outage.wait(fetched.trouble, stop)
-        if fetched.unplaced:
-            positions = await self.store.positions(self.partition_count)
-            self.at |= {partition: positions[partition] for partition in fetched.unplaced}
-            for partition in fetched.unplaced:
-                self.halted.pop(partition, None)
-            await self._in_thread(self.feed.place, {p: positions[p] for p in fetched.unplaced})
+
+    async def _make_room(self) -> None:
+        """Read partitions further that were full, since nothing comes of the others; halt them if that can't be."""
+        full = self.buffer.full
+        if not full:
+            return
+        waits = {partition: self.buffer.waits_for(partition) for partition in sorted(full)}
+        if not self.buffer.is_at_its_bound:
+            log.warning("nothing to write: these partitions wait for these batches to be whole: %s", waits)
+            self.buffer.grow()
+        elif full >= self.at.keys() - self.halted.keys():
+            for partition, batch_id in waits.items():
+                await self._halt(
+                    partition,
+                    f"batch {batch_id} is not whole among the next {self.buffer.most} events of all partitions, and "
+                    "no more are held in memory",
+                )
+                self.buffer.drop(partition, self.at[partition].next_sequence)
+                self.to_halt.add(partition)
 
     async def _write(self, events: Sequence[StoredEvent]) -> None:
-        if not events:
-            return
-        self.feed.idle.clear()
-        try:
-            await self._write_what_can_be(events)
-        finally:
-            self.feed.idle.set()
-        self.on_progress(self._progress())
-
-    async def _write_what_can_be(self, events: Sequence[StoredEvent]) -> None:
-        """Write `events`; if PostgreSQL refuses one, all before it of its partition, and halt that partition."""
-        events = [stored for stored in events if stored.partition not in self.halted]
-        if not events:
-            return
-        try:
-            await self._write_together(events)
-        except REFUSED as error:
-            partitions = defaultdict(list)
-            for stored in events:
-                partitions[stored.partition].append(stored)
-            if len(partitions) > 1:
-                for part in partitions.values():
-                    await self._write_what_can_be(part)
-            elif len(events) > 1:
-                await self._write_what_can_be(events[: len(events) // 2])
-                await self._write_what_can_be(events[len(events) // 2 :])
+        """Write `events`; if PostgreSQL refuses one, halt its partition there and write what can be without it."""
+        while events:
+            try:
+                await self._write_together(events)
+            except REFUSED as error:
+                self.buffer.put_back(events)
+                await self._halt_what_is_refused(events, error)
+                events = self.buffer.take()
             else:
-                await self._halt_at(events[0], error)
+                self.on_progress(self._progress())
+                return
 
     async def _write_together(self, events: Sequence[StoredEvent]) -> None:
         rows = rows_of(events)
-        await self.store.write(rows, {a.partition: self.at[a.partition].next_offset for a in rows.advances})
+        await self.store.write(rows, self._expected(rows), self.halted)
         for advance in rows.advances:
             self.at[advance.partition] = Position(advance.next_offset, advance.next_sequence, advance.writer_epoch)
         self.feed.written({advance.partition: advance.next_offset for advance in rows.advances})
@@ -246,10 +235,43 @@ class _Balances:
         self.conflicts = 0
         self.outage.over()
 
-    async def _halt_at(self, stored: StoredEvent, error: Exception) -> None:
-        where = f"partition {stored.partition}, offset {stored.offset}, sequence {stored.event.sequence}"
-        await self._halt(stored.partition, f"{where}: PostgreSQL refuses it: {type(error).__name__}: {error}"[:2000])
-        self.to_halt.add(stored.partition)
+    def _expected(self, rows: Rows) -> dict[int, int]:
+        return {advance.partition: self.at[advance.partition].next_offset for advance in rows.advances}
+
+    async def _halt_what_is_refused(self, events: Sequence[StoredEvent], together: Exception) -> None:
+        """Halt each partition at its first event that PostgreSQL refuses; all of them if it refuses none alone."""
+        partitions: dict[int, list[StoredEvent]] = {}
+        for stored in events:
+            partitions.setdefault(stored.partition, []).append(stored)
+        refused = [found for part in partitions.values() if (found := await self._first_refused(part))]
+        for stored, error in refused or [(part[0], together) for part in partitions.values()]:
+            where = f"partition {stored.partition}, offset {stored.offset}, sequence {stored.event.sequence}"
+            await self._halt(
+                stored.partition, f"{where}: PostgreSQL refuses it: {type(error).__name__}: {error}"[:2000]
+            )
+            self.buffer.drop(stored.partition, stored.event.sequence)
+            self.to_halt.add(stored.partition)
+
+    async def _first_refused(self, events: Sequence[StoredEvent]) -> tuple[StoredEvent, Exception] | None:
+        """Return the first of a partition's events that is refused, and why. Nothing is written."""
+        if (why := await self._refusal(events)) is None:
+            return None
+        taken, refused = 0, len(events)  # so many are taken, so many are refused
+        while refused - taken > 1:
+            middle = (taken + refused) // 2
+            if (error := await self._refusal(events[:middle])) is None:
+                taken = middle
+            else:
+                refused, why = middle, error
+        return events[taken], why
+
+    async def _refusal(self, events: Sequence[StoredEvent]) -> Exception | None:
+        try:
+            rows = rows_of(events)
+            await self.store.rehearse(rows, self._expected(rows))
+        except REFUSED as error:
+            return error
+        return None
 
     async def _halt(self, partition: int, reason: str) -> None:
         self.halted[partition] = reason
@@ -258,7 +280,7 @@ class _Balances:
         self.on_progress(self._progress())
 
     async def _fetch(self) -> Fetched:
-        return await self._in_thread(self.feed.fetch)
+        return await self._in_thread(self.feed.fetch, self.buffer.full)
 
     async def _in_thread(self, call: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.thread, call, *args)

@@ -1,4 +1,4 @@
-"""Where a page of entries ended, as a text that callers hand back and need not understand."""
+"""Where a page ended, as a text that callers hand back and need not understand."""
 
 import base64
 import binascii
@@ -11,19 +11,20 @@ from projections.errors import InvalidCursor
 _LONGEST: Final = 4096
 _MOST_VERSIONS: Final = 2**63
 
+Question = tuple[str | bool | None, ...]
+"""What a page is of: what was asked for, and with which arguments."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """After `version` of a statement: of one account, in one order, of one asset or (None) of all."""
+    """After `version` (of the account) among the answers to one question."""
 
-    account_id: str
-    asset: str | None
-    newest_first: bool
+    question: Question
     version: int
 
     def encode(self) -> str:
         """Return the cursor as URL-safe text."""
-        data = json.dumps([self.account_id, self.asset, self.newest_first, self.version]).encode()
+        data = json.dumps([*self.question, self.version]).encode()
         return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
     @classmethod
@@ -32,16 +33,18 @@ class Cursor:
         try:
             data = text[:_LONGEST].encode("ascii")
             match json.loads(base64.b64decode(data + b"=" * (-len(data) % 4), altchars=b"-_", validate=True)):
-                case [str() as account, str() | None as asset, bool() as newest_first, int() as version] if (
-                    not isinstance(version, bool) and 0 < version < _MOST_VERSIONS
+                case [*question, int() as version] if (
+                    all(isinstance(part, str | bool | None) for part in question)
+                    and not isinstance(version, bool)
+                    and 0 < version < _MOST_VERSIONS
                 ):
-                    return cls(account, asset, newest_first, version)
+                    return cls(tuple(question), version)
         except (ValueError, RecursionError, binascii.Error):
             pass  # the same answer as to a text of another shape
         raise InvalidCursor("it is no cursor of ours")
 
-    def expect(self, account_id: str, asset: str | None, *, newest_first: bool) -> int:
-        """Return the version to go on after, if this is a cursor of that statement; raises `InvalidCursor`."""
-        if (self.account_id, self.asset, self.newest_first) != (account_id, asset, newest_first):
-            raise InvalidCursor("it belongs to a statement of another account, asset or order")
+    def expect(self, question: Question) -> int:
+        """Return the version to go on after, if this is a cursor of that question; raises `InvalidCursor`."""
+        if self.question != question:
+            raise InvalidCursor("it belongs to another account, or was got with other arguments")
         return self.version

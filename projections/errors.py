@@ -41,8 +41,22 @@ class EntryNotFound(LedgerError):
         super().__init__(f"there is no entry {entry_id[:80]!r}", entry_id=entry_id)
 
 
+class AccountNotInReadModel(LedgerError):
+    """No account has this id, as far as the read model has got."""
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"there is no account {account_id[:80]!r}", account_id=account_id)
+
+
+class BatchNotInReadModel(LedgerError):
+    """No batch has this id, as far as the read model has got."""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(f"there is no batch {batch_id[:80]!r}", batch_id=batch_id)
+
+
 class InvalidCursor(LedgerError):
-    """The cursor is none of ours, or belongs to another statement."""
+    """The cursor is none of ours, or belongs to another question."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the cursor can't be used: {reason}", reason=reason)

@@ -1,81 +1,41 @@
-"""Questions to the read model: balances, entries, statements, and waiting until it has got to an event.
+"""Questions to the read model: balances, entries, accounts, holds, batches, and waiting until it has got to an event.
 
-Statements are SQLAlchemy expressions, compiled once, and run on a small pool of connections. Any number of calls
-may wait at once: they queue for the pool, each for a bounded time.
+They run on a small pool of connections. Any number of calls may wait at once: they queue for the pool, each for a
+bounded time.
 """
 
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import asyncpg
-from sqlalchemy import Select, bindparam, select
-from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
-from projections.cursors import Cursor
+from projections.cursors import Cursor, Question
 from projections.database import LOST, Database
-from projections.errors import EntryNotFound
-from projections.records import BalanceRow, EntryRow, Page, PositionRow
+from projections.errors import AccountNotInReadModel, BatchNotInReadModel, EntryNotFound
+from projections.records import (
+    AccountRow,
+    BalanceRow,
+    BatchRow,
+    EntryRow,
+    HoldPage,
+    HoldRow,
+    HoldStatus,
+    Page,
+    PositionRow,
+)
+from projections.selects import SELECTS, compiled
 from projections.store import PROJECTION
-from projections.tables import balances, entries, positions
 from projections.waiting import Waiting
 
-MOST_ENTRIES: Final = 1000
-"""Most entries of one page."""
+MOST_ROWS: Final = 1000
+"""Most entries or holds of one page."""
 _FIRST_RETRY: Final = 0.05
 _RETRY_FOR: Final = 3.0
 """Seconds within which a lost connection is made again, without the caller's noticing."""
 
-_ENTRY: Final = select(
-    entries.c.entry_id,
-    entries.c.partition,
-    entries.c.sequence,
-    entries.c.account_id,
-    entries.c.version,
-    entries.c.entry_type,
-    entries.c.amount,
-    entries.c.asset,
-    entries.c.running_balance,
-    entries.c.command_id,
-    entries.c.reference,
-    entries.c.metadata,
-    entries.c.effective_at,
-    entries.c.recorded_at,
-)
-_BALANCE: Final = select(
-    balances.c.account_id, balances.c.asset, balances.c.balance, balances.c.version, balances.c.updated_at
-).where(balances.c.account_id == bindparam("account_id"))
-
-
-def _statement(*, newest_first: bool, of_asset: bool) -> Select[Any]:
-    version = entries.c.version
-    beyond = version < bindparam("version") if newest_first else version > bindparam("version")
-    wanted = _ENTRY.where(entries.c.account_id == bindparam("account_id"), beyond)
-    if of_asset:
-        wanted = wanted.where(entries.c.asset == bindparam("asset"))
-    return wanted.order_by(version.desc() if newest_first else version).limit(bindparam("limit"))
-
-
-_QUERIES: Final[Mapping[str, Select[Any]]] = {
-    "entry": _ENTRY.where(entries.c.entry_id == bindparam("entry_id")),
-    "balance": _BALANCE.where(balances.c.asset == bindparam("asset")),
-    "account": _BALANCE.order_by(balances.c.asset),
-    "entries up": _statement(newest_first=False, of_asset=False),
-    "entries up of asset": _statement(newest_first=False, of_asset=True),
-    "entries down": _statement(newest_first=True, of_asset=False),
-    "entries down of asset": _statement(newest_first=True, of_asset=True),
-    "positions": select(
-        positions.c.partition,
-        positions.c.next_offset,
-        positions.c.next_sequence,
-        positions.c.recorded_at,
-        positions.c.halted,
-    )
-    .where(positions.c.projection == bindparam("projection"))
-    .order_by(positions.c.partition),
-}
 _NEWEST: Final = 2**63 - 1
 
 
@@ -91,7 +51,7 @@ class ReadModel:
         self._timeout = timeout
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
-        self._queries = {name: _compiled(query, database.schema) for name, query in _QUERIES.items()}
+        self._queries = {name: compiled(query, database.schema) for name, query in SELECTS.items()}
         self._waiting = Waiting(self.positions)
 
     async def __aenter__(self) -> Self:
@@ -132,9 +92,62 @@ class ReadModel:
         rows = await self._rows("balance", account_id=account_id, asset=asset)
         return BalanceRow.of(rows[0]) if rows else BalanceRow.none(account_id, asset)
 
-    async def account(self, account_id: str) -> list[BalanceRow]:
-        """Return the balances of an account, by asset; none when it has no entry."""
-        return [BalanceRow.of(row) for row in await self._rows("account", account_id=account_id)]
+    async def account(
+        self,
+        account_id: str,
+        *,
+        at_least: Mapping[int, int] | None = None,
+        timeout: float = 10.0,  # as in balance
+    ) -> AccountRow:
+        """Return an account with its balances, all as they were at one moment; `at_least` as in `balance`.
+
+        Raises:
+            AccountNotInReadModel: nothing has opened it yet.
+            ReadModelBehind: `at_least` has not been seen within `timeout` seconds.
+        """
+        if at_least:
+            await self.wait_for(at_least, timeout)
+        rows = await self._rows("account", account_id=account_id)
+        if not rows:
+            raise AccountNotInReadModel(account_id)
+        return AccountRow.of(rows)
+
+    async def holds(
+        self,
+        account_id: str,
+        *,
+        status: HoldStatus | None = HoldStatus.PLACED,
+        after: str | None = None,
+        limit: int = 100,
+        at_least: Mapping[int, int] | None = None,
+        timeout: float = 10.0,  # as in balance
+    ) -> HoldPage:
+        """Return up to `limit` (1 to 1,000) holds of an account, oldest first: those that are open, unless told.
+
+        With `status` None they are of every status. `after` is the `next_cursor` of the page before; it goes with the
+        same account and status only. Holds that are placed or end meanwhile neither shift nor repeat what comes.
+
+        Raises:
+            InvalidCursor: `after` is none of ours, or another question's.
+            ReadModelBehind: `at_least` has not been seen within `timeout` seconds.
+            ValueError: `limit` is out of range.
+        """
+        question = ("holds", account_id, status)
+        version = _start(question, after, limit)
+        if at_least:
+            await self.wait_for(at_least, timeout)
+        match status:
+            case None:
+                name = "holds"
+            case HoldStatus.PLACED:
+                name = "holds open"
+            case _:
+                name = "holds of status"
+        rows = await self._rows(name, account_id=account_id, status=status, version=version, limit=limit + 1)
+        found = tuple(HoldRow.of(row) for row in rows[:limit])
+        if len(rows) <= limit:
+            return HoldPage(found, None)
+        return HoldPage(found, Cursor(question, found[-1].placed_version).encode())
 
     async def entry(self, entry_id: str) -> EntryRow:
         """Return the entry with this id; raises `EntryNotFound`."""
@@ -158,20 +171,37 @@ class ReadModel:
         Entries that are posted meanwhile neither shift nor repeat what comes.
 
         Raises:
-            InvalidCursor: `after` is none of ours, or another statement's.
+            InvalidCursor: `after` is none of ours, or another question's.
             ValueError: `limit` is out of range.
         """
-        if not 1 <= limit <= MOST_ENTRIES:
-            raise ValueError(f"limit is {limit}, not 1 to {MOST_ENTRIES}")
-        version = _NEWEST if newest_first else 0
-        if after is not None:
-            version = Cursor.decode(after).expect(account_id, asset, newest_first=newest_first)
+        question = ("entries", account_id, asset, newest_first)
+        version = _start(question, after, limit, _NEWEST if newest_first else 0)
         name = f"entries {'down' if newest_first else 'up'}{' of asset' if asset is not None else ''}"
         rows = await self._rows(name, account_id=account_id, asset=asset, version=version, limit=limit + 1)
         found = tuple(EntryRow.of(row) for row in rows[:limit])
         if len(rows) <= limit:
             return Page(found, None)
-        return Page(found, Cursor(account_id, asset, newest_first, found[-1].version).encode())
+        return Page(found, Cursor(question, found[-1].version).encode())
+
+    async def batch(
+        self,
+        batch_id: str,
+        *,
+        at_least: Mapping[int, int] | None = None,
+        timeout: float = 10.0,  # as in balance
+    ) -> BatchRow:
+        """Return a batch with its entries, all as they were at one moment; `at_least` as in `balance`.
+
+        Raises:
+            BatchNotInReadModel: nothing is known of it yet.
+            ReadModelBehind: `at_least` has not been seen within `timeout` seconds.
+        """
+        if at_least:
+            await self.wait_for(at_least, timeout)
+        rows = await self._rows("batch", batch_id=batch_id)
+        if not rows:
+            raise BatchNotInReadModel(batch_id)
+        return BatchRow.of(rows)
 
     async def positions(self) -> dict[int, PositionRow]:
         """Return how far each partition has got, by its number; empty before the projection's first start."""
@@ -228,6 +258,13 @@ class ReadModel:
             return self._pool
 
 
+def _start(question: Question, after: str | None, limit: int, first: int = 0) -> int:
+    """Return the version after which a page begins: `first`, or where the page before it ended."""
+    if not 1 <= limit <= MOST_ROWS:
+        raise ValueError(f"limit is {limit}, not 1 to {MOST_ROWS}")
+    return first if after is None else Cursor.decode(after).expect(question)
+
+
 def _can_be_stored(value: object) -> bool:
     """Whether PostgreSQL can hold `value`; what it can't, no row has."""
     if not isinstance(value, str):
@@ -236,13 +273,3 @@ def _can_be_stored(value: object) -> bool:
         return b"\0" not in value.encode()
     except UnicodeEncodeError:  # half of a surrogate pair
         return False
-
-
-def _compiled(query: Select[Any], schema: str) -> tuple[str, tuple[str, ...]]:
-    """Return `query` as PostgreSQL's own text for `schema`, and the names of its parameters in order."""
-    compiled = query.compile(
-        dialect=dialect(),  # type: ignore[no-untyped-call]  # its constructor has no types
-        schema_translate_map={None: schema},
-        render_schema_translate=True,
-    )
-    return str(compiled), tuple(compiled.positiontup or ())

@@ -4,49 +4,24 @@ A position moves only from where this writer believes it to be, so that a second
 has read, writes nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from operator import itemgetter
 from typing import Any, Final
 
 import asyncpg
 
 from events.topics import mismatch
+from projections import statements
+from projections.batches import STEP_COLUMNS
+from projections.changes import ACCOUNT_COLUMNS, CHANGE_COLUMNS, HOLD_COLUMNS, Row
 from projections.database import LOST, Database
 from projections.errors import PositionConflict
-from projections.rows import BALANCE_COLUMNS, ENTRY_COLUMNS, REJECTION_COLUMNS, Rows
+from projections.rows import ENTRY_COLUMNS, REJECTION_COLUMNS, Rows
 
 PROJECTION: Final = "balances"
 COMMAND_TIMEOUT: Final = 60.0
-
-_OPEN: Final = """
-INSERT INTO {schema}.positions (projection, partition, next_offset, next_sequence, writer_epoch, partition_count)
-SELECT $1, n, 0, 0, 0, $2 FROM generate_series(0, $2 - 1) AS n
-ON CONFLICT DO NOTHING
-"""
-_READ: Final = """
-SELECT partition, next_offset, next_sequence, writer_epoch, halted, partition_count
-FROM {schema}.positions WHERE projection = $1 ORDER BY partition
-"""
-_MOVE: Final = """
-UPDATE {schema}.positions AS p
-SET next_offset = n.next_offset, next_sequence = n.next_sequence, writer_epoch = n.writer_epoch,
-    recorded_at = n.recorded_at, halted = NULL
-FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[])
-    AS n(partition, expected, next_offset, next_sequence, writer_epoch, recorded_at)
-WHERE p.projection = $1 AND p.partition = n.partition AND p.next_offset = n.expected
-"""
-_UPSERT: Final = """
-INSERT INTO {schema}.balances AS b (account_id, asset, balance, version, partition, sequence, updated_at)
-SELECT * FROM unnest($1::text[], $2::text[], $3::numeric[], $4::bigint[], $5::int[], $6::bigint[], $7::timestamptz[])
-ON CONFLICT (account_id, asset) DO UPDATE
-SET balance = excluded.balance, version = excluded.version, partition = excluded.partition,
-    sequence = excluded.sequence, updated_at = excluded.updated_at
-WHERE b.version < excluded.version
-"""
-_HALT: Final = """
-UPDATE {schema}.positions SET halted = $4 WHERE projection = $1 AND partition = $2 AND next_offset = $3
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +36,16 @@ class Position:
 class BalancesStore:
     """One connection to the tables of the balances projection, made again by `open` after it was lost."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, name: str | None = None) -> None:
         self.database = database
+        self._settings = {
+            "application_name": f"partita {PROJECTION} {name or ''}".strip()[:63],
+            "tcp_keepalives_idle": "5",  # the lock of one whose machine is gone must not be held for hours
+            "tcp_keepalives_interval": "2",
+            "tcp_keepalives_count": "3",
+        }
         self._connection: asyncpg.Connection | None = None
-        statements = (_OPEN, _READ, _MOVE, _UPSERT, _HALT)
-        named = (statement.format(schema=f'"{database.schema}"') for statement in statements)
-        self._open, self._read, self._move, self._upsert, self._halt = named
+        self._schema = f'"{database.schema}"'
 
     async def open(self) -> None:
         """Connect, in place of the connection there was.
@@ -75,7 +54,18 @@ class BalancesStore:
             ReadModelUnavailable: PostgreSQL does not answer.
         """
         await self.close()
-        self._connection = await self.database.connect(command_timeout=COMMAND_TIMEOUT)
+        self._connection = await self.database.connect(
+            command_timeout=COMMAND_TIMEOUT, server_settings=self._settings
+        )
+
+    async def take_over(self) -> bool:
+        """Take the read model for this connection, as long as it lasts; return whether nobody else has it.
+
+        It is not what keeps two writers apart, which is that positions move from where they are expected to be. It
+        says who of several may write, so that the others need not try.
+        """
+        ours: bool = await self._pg.fetchval(statements.TAKE_OVER, f"partita.{PROJECTION}.{self.database.schema}")
+        return ours
 
     async def close(self) -> None:
         """Let go of the connection; no more than a few seconds, and no error of a connection that was lost."""
@@ -105,8 +95,8 @@ class BalancesStore:
             raise self.database.unavailable(error) from error
 
     async def _opened(self, partition_count: int) -> dict[int, Position]:
-        await self._pg.execute(self._open, PROJECTION, partition_count)
-        rows = await self._pg.fetch(self._read, PROJECTION)
+        await self._run(statements.OPEN, PROJECTION, partition_count)
+        rows = await self._pg.fetch(statements.READ.format(schema=self._schema), PROJECTION)
         for row in rows:
             if row["partition_count"] != partition_count:
                 raise mismatch(expected=row["partition_count"], found=partition_count)
@@ -114,8 +104,10 @@ class BalancesStore:
             row["partition"]: Position(row["next_offset"], row["next_sequence"], row["writer_epoch"]) for row in rows
         }
 
-    async def write(self, rows: Rows, expected: Mapping[int, int]) -> None:
+    async def write(self, rows: Rows, expected: Mapping[int, int], halted: Mapping[int, str] | None = None) -> None:
         """Add `rows` and move the positions from the `expected` offsets (by partition), all or nothing.
+
+        `halted` says which of the partitions don't go on after these rows, and why.
 
         Raises:
             PositionConflict: a position is elsewhere; nothing was written.
@@ -123,22 +115,34 @@ class BalancesStore:
             one of `database.REFUSED`: PostgreSQL takes a row for wrong; nothing was written.
         """
         async with self._pg.transaction():
-            await self._advance(rows, expected)
-            schema = self.database.schema
-            if rows.entries:
-                lines = BytesIO("".join(rows.entries).encode())
-                await self._pg.copy_to_table("entries", schema_name=schema, columns=ENTRY_COLUMNS, source=lines)
-                await self._replace_balances(rows)
-            if rows.rejections:
-                await self._pg.copy_records_to_table(
-                    "rejections", schema_name=schema, columns=REJECTION_COLUMNS, records=rows.rejections
-                )
+            await self._write(rows, expected, halted or {})
 
-    async def _advance(self, rows: Rows, expected: Mapping[int, int]) -> None:
+    async def rehearse(self, rows: Rows, expected: Mapping[int, int]) -> None:
+        """Do as `write` does, and undo it: raises what that would."""
+        transaction = self._pg.transaction()
+        await transaction.start()
+        try:
+            await self._write(rows, expected, {})
+        finally:
+            await transaction.rollback()
+
+    async def _write(self, rows: Rows, expected: Mapping[int, int], halted: Mapping[int, str]) -> None:
+        await self._advance(rows, expected, halted)
+        await self._append(rows)
+        await self._balance(rows.balances)
+        await self._replace("balances", statements.HELD, rows.held)
+        await self._replace("accounts", statements.STATUS, rows.statuses)
+        await self._replace("holds", statements.TAKE, rows.taken)
+        await self._replace("batches", statements.BATCH, rows.batches)
+        await self._replace("batches", statements.COMMIT, rows.committed)
+        await self._replace("batches", statements.REFUSE, rows.refused)
+
+    async def _advance(self, rows: Rows, expected: Mapping[int, int], halted: Mapping[int, str]) -> None:
         advances = sorted(rows.advances)
         columns = _columns(advances)
         columns.insert(1, [expected[advance.partition] for advance in advances])
-        moved = _count(await self._pg.execute(self._move, PROJECTION, *columns))
+        columns.append([_storable(halted.get(advance.partition)) for advance in advances])
+        moved = await self._run(statements.MOVE, PROJECTION, *columns)
         if moved != len(advances):
             partitions = [advance.partition for advance in advances]
             raise PositionConflict(
@@ -147,29 +151,58 @@ class BalancesStore:
                 partitions=partitions,
             )
 
-    async def _replace_balances(self, rows: Rows) -> None:
-        balances = sorted(rows.balances)
-        assert len(balances[0]) == len(BALANCE_COLUMNS)
-        replaced = _count(await self._pg.execute(self._upsert, *_columns(balances)))
-        if replaced != len(balances):
-            raise ValueError(
-                f"{len(balances) - replaced} balances were already at a later version than their entries"
-            )
+    async def _append(self, rows: Rows) -> None:
+        schema = self.database.schema
+        if rows.entries:
+            lines = BytesIO("".join(rows.entries).encode())
+            await self._pg.copy_to_table("entries", schema_name=schema, columns=ENTRY_COLUMNS, source=lines)
+        for table, columns, records in (
+            ("rejections", REJECTION_COLUMNS, rows.rejections),
+            ("changes", CHANGE_COLUMNS, rows.changes),
+            ("batch_steps", STEP_COLUMNS, rows.steps),
+            ("accounts", ACCOUNT_COLUMNS, rows.accounts),
+            ("holds", HOLD_COLUMNS, rows.holds),
+        ):
+            if records:
+                await self._pg.copy_records_to_table(table, schema_name=schema, columns=columns, records=records)
+
+    async def _balance(self, rows: Sequence[Row]) -> None:
+        """Replace balances; who has one for the first time, and was not opened, is opened by its first entry."""
+        if rows:
+            statement = statements.UPSERT.format(schema=self._schema)
+            found, made = await self._pg.fetchrow(statement, *_columns(sorted(rows)))
+            _all_found("balances", len(rows), found)
+            if made:
+                await self._run(statements.OPEN_ACCOUNTS, made)
+
+    async def _replace(self, table: str, statement: str, rows: Sequence[Row]) -> None:
+        """Run a statement that must find each of `rows` at an earlier version."""
+        if rows:
+            by_key = sorted(rows, key=itemgetter(0, 1))  # ids, so that writers lock in one order
+            _all_found(table, len(rows), await self._run(statement, *_columns(by_key)))
 
     async def halt(self, partition: int, expected: int, reason: str) -> None:
         """Write down why `partition` stops at the `expected` offset; raises as `write`."""
-        done = await self._pg.execute(self._halt, PROJECTION, partition, expected, reason.replace("\0", "\\0"))
-        if _count(done) != 1:
+        if await self._run(statements.HALT, PROJECTION, partition, expected, _storable(reason)) != 1:
             raise PositionConflict(
                 f"partition {partition} is not where this instance left it: another one writes it",
                 partitions=[partition],
             )
 
+    async def _run(self, statement: str, *arguments: Any) -> int:
+        """Run one of the statements above, and return how many rows it wrote."""
+        status: str = await self._pg.execute(statement.format(schema=self._schema), *arguments)
+        return int(status.rpartition(" ")[2])  # a line like "UPDATE 12"
+
+
+def _all_found(table: str, wanted: int, found: int) -> None:
+    if found != wanted:
+        raise ValueError(f"{wanted - found} rows of {table} are not there, or at a later version already")
+
+
+def _storable(reason: str | None) -> str | None:
+    return None if reason is None else reason.replace("\0", "\\0")
+
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
     return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _count(status: str) -> int:
-    """Return the row count of a status line like "UPDATE 12"."""
-    return int(status.rpartition(" ")[2])

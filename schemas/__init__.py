@@ -9,10 +9,51 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-COMMANDS: Final = ("PostEntry",)
-EVENTS: Final = ("PartitionOpened", "EntryPosted", "CommandRejected")
-OUTCOMES: Final = ("PostEntryOutcome",)
-ALL: Final = COMMANDS + EVENTS + OUTCOMES
+COMMANDS: Final = (
+    "PostEntry",
+    "OpenAccount",
+    "FreezeAccount",
+    "UnfreezeAccount",
+    "CloseAccount",
+    "ReopenAccount",
+    "PlaceHold",
+    "SettleHold",
+    "ReleaseHold",
+    "ExpireHold",
+    "LockAccount",
+    "UnlockAccount",
+    "PostBatch",
+    "ReverseBatch",
+)
+STEPS: Final = ("ReserveBatch", "SettleBatch", "ReleaseBatch", "ReportReservation", "ReportSettlement")
+"""What handlers tell each other of a batch, on the topic of the commands."""
+
+EVENTS: Final = (
+    "PartitionOpened",
+    "EntryPosted",
+    "CommandRejected",
+    "AccountOpened",
+    "AccountFrozen",
+    "AccountUnfrozen",
+    "AccountClosed",
+    "AccountReopened",
+    "HoldPlaced",
+    "HoldSettled",
+    "HoldReleased",
+    "LockGranted",
+    "LockReleased",
+    "EntryReserved",
+    "EntryReleased",
+    "BatchEntryPosted",
+    "BatchStarted",
+    "BatchReserved",
+    "BatchCommitted",
+    "BatchSettled",
+    "BatchPosted",
+    "BatchRejected",
+)
+OUTCOMES: Final = tuple(f"{command}Outcome" for command in COMMANDS)
+ALL: Final = COMMANDS + STEPS + EVENTS + OUTCOMES
 
 _FOLDER: Final = Path(__file__).parent
 

@@ -2,7 +2,8 @@
 
 import typer
 
-from partita.cli import demo, entries, run, stack
+from partita.cli import accounts, batches, bulk, deadletter, demo, entries, holds, run, stack
+from partita.cli.asking import STATUSES
 
 app = typer.Typer(
     name="partita",
@@ -16,8 +17,14 @@ app = typer.Typer(
 )
 app.add_typer(stack.app, name="stack")
 app.add_typer(run.app, name="run")
+app.add_typer(deadletter.app, name="deadletter")
+app.add_typer(accounts.app, name="account")
+app.add_typer(holds.app, name="hold")
+app.add_typer(batches.app, name="batch")
 app.command()(demo.demo)
-app.command()(entries.post)
+app.command(epilog=STATUSES)(entries.post)
+app.command(epilog=STATUSES)(bulk.post_many)
+app.command(epilog=STATUSES)(batches.transfer)
 app.command()(entries.balance)
 app.command()(entries.statement)
 

@@ -1,7 +1,6 @@
-"""`partita post | balance | statement`: the ledger from a terminal."""
+"""`partita post | balance | statement`: entries from a terminal."""
 
-import asyncio
-from datetime import datetime
+from decimal import Decimal
 from typing import Annotated
 
 import typer
@@ -9,12 +8,25 @@ from rich.table import Table
 from rich.text import Text
 
 from events.types import EntryType
-from partita.cli.output import Json, err, errors_told, out, print_fields, print_json, uncut
-from partita.engine import EntryPage, LedgerEngine
-
-Account = Annotated[str, typer.Argument(help="The account's id.", show_default=False)]
-Asset = Annotated[str | None, typer.Option(help="The asset; the setting PARTITA_DEFAULT_ASSET when not given.")]
-Timeout = Annotated[float | None, typer.Option(help="Seconds to wait.", min=0.001)]
+from partita.cli.asking import (
+    Account,
+    Asset,
+    CommandId,
+    Cursor,
+    DryRun,
+    ExpectedVersion,
+    Limit,
+    Metadata,
+    Reference,
+    Timeout,
+    ask,
+    data,
+    time,
+    write,
+)
+from partita.cli.output import Json, err, out, print_json, uncut
+from partita.engine import LedgerEngine
+from partita.results import EntryPage
 
 
 def post(
@@ -23,94 +35,74 @@ def post(
     credit: Annotated[bool, typer.Option("--credit", help="Add to the balance.")] = False,
     debit: Annotated[bool, typer.Option("--debit", help="Take from the balance.")] = False,
     asset: Asset = None,
-    reference: Annotated[str | None, typer.Option(help="Your own reference.")] = None,
-    command_id: Annotated[
-        str | None, typer.Option(help="Makes the call repeatable: the same id is answered with the same entry.")
-    ] = None,
-    expected_version: Annotated[
-        int | None, typer.Option(help="Refuse unless the account is at this version.")
-    ] = None,
+    reference: Reference = None,
+    metadata: Metadata = None,
+    command_id: CommandId = None,
+    expected_version: ExpectedVersion = None,
     effective_at: Annotated[str | None, typer.Option(help="ISO 8601 time with zone, when not now.")] = None,
+    dry_run: DryRun = False,
     timeout: Timeout = None,
     json: Json = False,
 ) -> None:
-    """Post one entry to ACCOUNT and print it when it is durable.
-
-    Exit status: 0 posted (or posted before under the same id), 3 rejected, 4 a service is not there,
-    5 the outcome is not known (ask again with the same --command-id).
-    """
+    """Post one entry to ACCOUNT and print it when it is durable."""
     if credit == debit:
         raise typer.BadParameter("give one of --credit and --debit")
     entry_type = EntryType.CREDIT if credit else EntryType.DEBIT
-    effective = _time(effective_at)
-
-    async def run() -> None:
-        async with LedgerEngine() as ledger:
-            entry = await ledger.create_entry(
-                account,
-                amount,
-                entry_type,
-                reference,
-                asset=asset,
-                command_id=command_id,
-                expected_version=expected_version,
-                effective_at=effective,
-                timeout=timeout,
-            )
-            (print_json if json else print_fields)(entry.to_dict())
-
-    with errors_told(as_json=json):
-        asyncio.run(run())
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"--effective-at: {error}") from None
+    effective, kept = time(effective_at, "--effective-at"), data(metadata)
+    write(
+        lambda ledger: ledger.create_entry(
+            account,
+            amount,
+            entry_type,
+            reference,
+            kept,
+            asset=asset,
+            effective_at=effective,
+            command_id=command_id,
+            expected_version=expected_version,
+            dry_run=dry_run,
+            timeout=timeout,
+        ),
+        as_json=json,
+    )
 
 
 def balance(account: Account, asset: Asset = None, timeout: Timeout = None, json: Json = False) -> None:
-    """Print the balance of ACCOUNT, as far as the read model has got."""
+    """Print the balance of ACCOUNT, as far as the read model has got.
 
-    async def run() -> None:
-        async with LedgerEngine() as ledger:
-            held = asset or ledger.settings.default_asset
-            amount = await ledger.get_balance(account, held, timeout=timeout)
-            if json:
-                print_json({"account_id": account, "asset": held, "balance": f"{amount:f}"})
-            else:
-                out.print(f"{amount:f} {held}", markup=False)
+    What holds reserve is in it: `partita account show` tells how much.
+    """
 
-    with errors_told(as_json=json):
-        asyncio.run(run())
+    async def question(ledger: LedgerEngine) -> tuple[str, Decimal]:
+        of = asset or ledger.settings.default_asset
+        return of, await ledger.get_balance(account, of, timeout=timeout)
+
+    of, amount = ask(question, as_json=json)
+    if json:
+        print_json({"account_id": account, "asset": of, "balance": f"{amount:f}"})
+    else:
+        out.print(f"{amount:f} {of}", markup=False)
 
 
 def statement(
     account: Account,
     asset: Annotated[str | None, typer.Option(help="Only this asset; all when not given.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Entries at most.")] = 50,
-    cursor: Annotated[str | None, typer.Option(help="The next cursor of the page before.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="Begin with the newest entry.")] = False,
     json: Json = False,
 ) -> None:
     """Print the entries of ACCOUNT in their order."""
-
-    async def run() -> None:
-        async with LedgerEngine() as ledger:
-            page = await ledger.list_entries(
-                account, asset=asset, cursor=cursor, limit=limit, newest_first=newest_first
-            )
-            if json:
-                entries = [entry.to_dict() for entry in page.entries]
-                print_json({"entries": entries, "next_cursor": page.next_cursor})
-            else:
-                _print_page(page)
-
-    with errors_told(as_json=json):
-        asyncio.run(run())
+    page = ask(
+        lambda ledger: ledger.list_entries(
+            account, asset=asset, cursor=cursor, limit=limit, newest_first=newest_first
+        ),
+        as_json=json,
+    )
+    if json:
+        print_json({"entries": [entry.to_dict() for entry in page.entries], "next_cursor": page.next_cursor})
+    else:
+        _print_page(page)
 
 
 def _print_page(page: EntryPage) -> None:

@@ -65,7 +65,8 @@ def errors_told(*, as_json: bool) -> Iterator[None]:
             print_json(error.to_dict())
         else:
             err.print(f"[red]{error.code}[/red]: ", end="")
-            err.print(error.message, markup=False)
+            entry = f"entry {error.details['leg']}: " if "leg" in error.details else ""
+            err.print(f"{entry}{error.message}", markup=False)
         raise typer.Exit(exit_status(error)) from None
     except ValidationError as error:
         faults = {"PARTITA_" + "_".join(map(str, fault["loc"])).upper(): fault["msg"] for fault in error.errors()}

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from typing import Annotated, Final
 
 import typer
 
 from commands.handler import Turn
 from partita.cli.output import Exit, Json, err, errors_told, print_json
+from partita.cli.restoring import RestoreReport
 from partita.services import run_balances_projection, run_handler
 from partita.settings import Settings
 from partita.wiring import Wiring
@@ -54,10 +56,17 @@ class _Reporter:
             print_json({self._unit: self.total})
 
 
+class _Lines(logging.Handler):
+    """Writes log lines to stderr, above a progress bar when there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(self.format(record), markup=False, emoji=False)
+
+
 @app.callback()
 def _logging() -> None:
     logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=[_Lines()]
     )
     for chatty in ("httpx", "httpx2", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -67,12 +76,15 @@ def _logging() -> None:
 def handler(instance: Instance = None, json: Json = False) -> None:
     """Handle commands: check them, append events, tell outcomes. Creates topics and schemas that are missing."""
     reporter = _Reporter("commands", as_json=json)
+    restoring = RestoreReport(err)
 
     def on_turn(turn: Turn) -> None:
+        if not turn.restoring:
+            restoring.end()
         reporter.add(turn.commands)
 
-    with errors_told(as_json=json):
-        run_handler(Wiring(Settings()), instance=instance, on_turn=on_turn)
+    with errors_told(as_json=json), closing(restoring):
+        run_handler(Wiring(Settings()), instance=instance, on_turn=on_turn, on_restore=restoring.reached)
     reporter.end()
 
 

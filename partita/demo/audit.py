@@ -7,7 +7,7 @@ from events.account import Account
 from events.checks import CheckResult, LogAudit
 from events.follow import StoredEvent, read_all
 from events.money import to_text, to_units
-from events.types import PartitionOpened
+from events.types import BatchEvent, PartitionOpened
 from partita.demo.traffic import Question, Record
 from partita.wiring import Wiring
 from projections.checks import check_all
@@ -60,7 +60,7 @@ class _Told:
 
     def take(self, stored: StoredEvent) -> None:
         event = stored.event
-        if isinstance(event, PartitionOpened):
+        if isinstance(event, PartitionOpened | BatchEvent):
             return
         question = Question(event.account_id, event.command_id, event.payload_hash)
         told = self._record.told.get(question)

@@ -18,7 +18,7 @@ from commands.types import PostEntry
 from events.errors import LedgerError
 from events.follow import Ends
 from events.partitioner import partition_of
-from events.types import CommandRejected, EntryPosted
+from events.types import BatchPosted, BatchRejected, CommandRejected
 from partita.demo.workload import Ask, Kind
 from partita.wiring import Wiring
 
@@ -136,6 +136,7 @@ class Traffic:
 
     def _take(self, outcome: Outcome) -> None:
         event = outcome.event
+        assert not isinstance(event, BatchPosted | BatchRejected), "no batch was asked"
         question = Question(event.account_id, event.command_id, event.payload_hash)
         waiting = self._unanswered.get(question)
         if not waiting:
@@ -155,10 +156,10 @@ class Traffic:
         match outcome.event:
             case _ if outcome.replayed:
                 self.record.repeats += 1
-            case EntryPosted():
-                self.record.accepted += 1
             case CommandRejected(code=code):
                 self.record.rejected[code] += 1
+            case _:
+                self.record.accepted += 1
         if (kind is Kind.REPEAT and not outcome.replayed) or (kind is Kind.CONFLICT and not _conflicts(outcome)):
             self.record.unexpected.append(outcome.event.command_id)
 

@@ -14,8 +14,10 @@ from events.clients import KafkaClients
 from events.follow import Ends, PartitionReader, Record
 from events.kafka_log import KafkaLog
 from events.log import Log, LogLost, Outgoing, Polled
+from events.membership import GroupProtocol
 from events.topics import Topics, ensure_topics
-from tests.support.fake_log import FakeCluster, FakeLog, Loss
+from tests.support.fake_cluster import FakeCluster
+from tests.support.fake_log import FakeLog, Loss
 
 PARTITIONS = 4
 
@@ -83,6 +85,7 @@ class KafkaHarness:
     """On a real cluster."""
 
     clients: KafkaClients
+    protocol: GroupProtocol
     topics: Topics = field(default_factory=lambda: Topics(prefix=f"contract{uuid.uuid4().hex[:10]}"))
     logs: list[KafkaLog] = field(default_factory=list)
 
@@ -91,7 +94,8 @@ class KafkaHarness:
 
     def log(self, instance: str = "a") -> Log:
         group = f"{self.topics.prefix}.handler"
-        self.logs.append(KafkaLog(self.clients, self.topics, group=group, instance=instance, timeout=20))
+        made = KafkaLog(self.clients, self.topics, group=group, instance=instance, timeout=20, protocol=self.protocol)
+        self.logs.append(made)
         return self.logs[-1]
 
     def abandon(self, log: Log, messages: Sequence[Outgoing], consumed: Mapping[int, int]) -> None:
@@ -149,11 +153,13 @@ class Member:
     log: Log
     owned: set[int] = field(default_factory=set)
     records: list[Record] = field(default_factory=list)
+    ends: dict[int, int] = field(default_factory=dict)
 
     def poll(self, timeout: float = 0.05, limit: int = 10_000) -> Polled:
         polled = self.log.poll(timeout, limit)
         self.owned = (self.owned - set(polled.revoked)) | set(polled.assigned)
         self.records += polled.records
+        self.ends.update(polled.ends)
         return polled
 
     def until(self, condition: Callable[["Member"], bool], *others: "Member") -> None:

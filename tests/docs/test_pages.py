@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -11,6 +11,7 @@ from sqlalchemy import Table
 from typer.testing import CliRunner
 
 import partita
+from commands.types import COMMAND_TYPES, BatchCommand
 from events.errors import LedgerError
 from events.topics import Topics
 from partita.cli import app
@@ -105,6 +106,24 @@ def test_a_command_explains_itself_and_is_in_the_documents(path: tuple[str, ...]
     assert shown.exit_code == 0, shown.output
     assert "Usage:" in shown.stdout
     assert f"`partita {' '.join(path)}`" in read("README.md")
+
+
+def test_every_command_is_told_with_its_fields() -> None:
+    page = read("docs/commands.md")
+    fields = section(page, "The fields")
+    everybodys, accounts, some = (
+        names_of(table) for table in re.split("All but .* these too:|And some of them these:", fields)
+    )
+    told = {names(row[0])[0]: names(row[2]) for row in rows(section(page, "The commands"))}
+    assert told.keys() == {command.__name__ for command in COMMAND_TYPES}
+    for command in COMMAND_TYPES:
+        common = everybodys if command in get_args(BatchCommand) else [*everybodys, *accounts]
+        assert {*told[command.__name__], *common} == {*command._fields}, command.__name__
+    assert {name for fields in told.values() for name in fields} == {*some}
+
+
+def names_of(text: str) -> list[str]:
+    return [name for row in rows(text) for name in names(row[0])]
 
 
 def test_topics_are_kept_as_told() -> None:

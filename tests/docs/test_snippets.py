@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -39,12 +41,13 @@ def told(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tol
         handler = ledger.service("handler").start()
         ledger.service("balances").start()
         ledger.await_handler(handler)
-        (example,) = blocks("README.md", "python")
+        example, _ = blocks("README.md", "python")
         (program,) = blocks("docs/commands.md", "python")
         readme = [run(ledger, "-c", example) for _ in range(2)]
         commands = [run(ledger, "-c", program) for _ in range(2)]
         typed = {words[0]: run(ledger, "-m", "partita", *words) for words in typed_in_the_readme()}
         eventually(lambda: len(asyncio.run(statement(ledger))) >= 3)
+        asyncio.run(hold_and_pay(ledger))
         yield Told(ledger, readme, commands, typed)
 
 
@@ -70,6 +73,18 @@ def run(ledger: Ledger, *arguments: str) -> str:
     return done.stdout
 
 
+async def hold_and_pay(ledger: Ledger) -> None:
+    """Place a hold whose time has come and post a batch, and return when the tables have them."""
+    payout = [
+        {"account_id": name, "amount": "4", "entry_type": "credit", "asset": "EUR"} for name in ("erin", "frank")
+    ]
+    async with ledger.engine() as engine:
+        await engine.place_hold("alice", "2.5", expires_at=datetime(2026, 5, 31, tzinfo=UTC), command_id="till-7")
+        await engine.create_batch(payout, command_id="payout-9")
+        assert (await engine.list_holds("alice")).holds
+        assert (await engine.get_batch("payout-9")).entries
+
+
 async def statement(ledger: Ledger) -> list[LedgerEntry]:
     async with ledger.engine() as engine:
         return list((await engine.list_entries("alice")).entries)
@@ -78,6 +93,17 @@ async def statement(ledger: Ledger) -> list[LedgerEntry]:
 def test_the_example_of_the_readme_prints_what_it_says(told: Told) -> None:
     printed = next(block for block in blocks("README.md", "text") if block.startswith("entry "))
     assert told.readme == [printed, printed]
+
+
+def test_the_example_of_batches_and_locks_prints_what_it_says(stack: Stack, tmp_path: Path) -> None:
+    """On a ledger of its own, since the others count what is on theirs."""
+    _, example = blocks("README.md", "python")
+    printed = next(block for block in blocks("README.md", "text") if block.startswith("['erin: "))
+    with ledger_on(stack.addresses, tmp_path) as ledger:
+        handler = ledger.service("handler").start()
+        ledger.service("balances").start()
+        ledger.await_handler(handler)
+        assert [run(ledger, "-c", example) for _ in range(2)] == [printed, printed]
 
 
 async def test_the_example_of_the_readme_posts_one_entry(told: Told) -> None:
@@ -123,12 +149,22 @@ async def test_the_sql_of_the_tables_page_answers(told: Told) -> None:
     for sql, rows in found:
         assert rows, sql
     by_first_word = {next(iter(rows[0])): rows for _, rows in found}
+    assert [rows for _, rows in found if "wrong" in rows[0]] == [[{"wrong": 0}]] * 2
     assert {row["balance"] for _, rows in found if "balance" in rows[0] for row in rows} == {Decimal("1362.5")}
     assert by_first_word["code"] == [
         {"code": "InsufficientFunds", "commands": 1, "largest_shortfall": Decimal(150)},
     ]
     assert by_first_word["channel"] == [{"channel": "web", "entries": 1}]
-    assert by_first_word["wrong"] == [{"wrong": 0}]
+    assert by_first_word["status"] == [
+        {"status": "OPEN", "asset": "USD", "spendable": Decimal(1360), "version": 4},
+    ]
+    assert [(row["account_id"], row["status"]) for row in by_first_word["leg"]] == [
+        ("erin", "POSTED"),
+        ("frank", "POSTED"),
+    ]
+    assert [(row["batches"], row["in_flight_since"]) for row in by_first_word["batches_are"]] == [(1, None)]
+    for first in ("hold_id", "expires_at"):
+        assert [(row["hold_id"], row["remaining"]) for row in by_first_word[first]] == [("till-7", Decimal("2.5"))]
     assert len(by_first_word["partition"]) == PARTITIONS
 
 

@@ -1,12 +1,13 @@
 """A ledger for each test, or one that runs for all that only need some accounts of it."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from partita import LedgerEngine
+from partita import DryRunNotPossible, LedgerEngine
 from tests.support.services import Ledger, ledger_on
 from tests.support.stack import Stack
 
@@ -23,6 +24,40 @@ def running(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield ledger
         for service in ledger.services:
             assert service.alive(), service.log_text()[-3000:]
+
+
+@pytest.fixture(scope="session")
+def alone(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """A ledger whose partitions one handler has; without a projection."""
+    with ledger_on(stack.addresses, tmp_path_factory.mktemp("alone")) as ledger:
+        handler = ledger.service("handler").start()
+        ledger.await_handler(handler)
+        yield ledger
+        assert handler.alive(), handler.log_text()[-3000:]
+
+
+@pytest.fixture(scope="session")
+def shared(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """A ledger whose partitions two handlers have, each its half; without a projection."""
+    with ledger_on(stack.addresses, tmp_path_factory.mktemp("shared")) as ledger:
+        handlers = [ledger.service("handler").start() for _ in range(2)]
+        for handler in handlers:
+            ledger.await_handler(handler)
+        asyncio.run(_both_at_work(ledger))
+        yield ledger
+        for service in ledger.services:
+            assert service.alive(), service.log_text()[-3000:]
+
+
+async def _both_at_work(ledger: Ledger) -> None:
+    """Return when no handler has all partitions: a dry run asks only one."""
+    entries = [{"account_id": f"probe-{i}", "amount": 1, "entry_type": "credit"} for i in range(32)]
+    async with ledger.engine() as engine, asyncio.timeout(60):
+        while True:
+            try:
+                await engine.create_batch(entries, dry_run=True)
+            except DryRunNotPossible:
+                return
 
 
 @pytest.fixture

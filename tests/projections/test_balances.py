@@ -181,20 +181,38 @@ async def test_a_writer_with_a_stale_position_writes_nothing(ledger: TestLedger)
     assert await ledger.fetch("SELECT 1 FROM positions WHERE halted IS NOT NULL") == []
 
 
-async def test_two_services_share_the_partitions(ledger: TestLedger, reader: ReadModel) -> None:
-    async with projecting(ledger, batch_size=50), projecting(ledger, batch_size=50):
-        for _ in range(10):
-            ledger.append([ledger.writer.post(f"a-{n}") for n in range(200)])
+async def test_of_two_services_one_writes_and_the_other_takes_over_when_it_ends(
+    ledger: TestLedger, reader: ReadModel
+) -> None:
+    """A batch has entries in several partitions, so one reads all: a share would never see it whole."""
+    async with projecting(ledger, instance="one") as one, projecting(ledger, instance="two") as two:
+        ledger.append([ledger.writer.post(f"a-{n}") for n in range(200)])
         await reader.wait_for(ledger.wanted(), 60)
+        assert sorted([one.progress.events, two.progress.events]) == [0, 204]
+        [held] = await ledger.fetch(
+            "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' "
+            "AND classid = (hashtextextended($1, 0) >> 32 & 4294967295)::oid",
+            f"partita.balances.{ledger.name}",
+        )
+        first, second = (one, two) if one.progress.events else (two, one)
+        assert held["application_name"] == f"partita balances {'one' if first is one else 'two'}"
+        first.stop.set()
+        await first.task
+        ledger.append([ledger.writer.post(f"a-{n}") for n in range(200)])
+        await reader.wait_for(ledger.wanted(), 60)
+        assert second.progress.events == 200
     await ledger.rows_are_the_log()
 
 
-async def test_services_outside_the_group_never_write_twice(ledger: TestLedger, reader: ReadModel) -> None:
+async def test_services_that_keep_to_no_lock_never_write_twice(
+    ledger: TestLedger, reader: ReadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def always(_: BalancesStore) -> bool:
+        return True
+
+    monkeypatch.setattr(BalancesStore, "take_over", always)
     ledger.append([ledger.writer.post(f"a-{n % 100}") for n in range(3000)])
-    async with (
-        projecting(ledger, batch_size=50) as one,
-        projecting(ledger, batch_size=50, ledger=f"{ledger.name}.rogue") as two,
-    ):
+    async with projecting(ledger, batch_size=50) as one, projecting(ledger, batch_size=50) as two:
         await reader.wait_for(ledger.wanted(), 60)
         one.stop.set()
         two.stop.set()

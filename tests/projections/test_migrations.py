@@ -5,13 +5,18 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator
+from decimal import Decimal
 
 import asyncpg
 import pytest
+from sqlalchemy import CheckConstraint, Constraint
 
+from events.types import AccountStatus
+from projections.checks import check_all
 from projections.database import Database
 from projections.errors import ReadModelUnavailable
 from projections.migrate import differences, downgrade, upgrade
+from projections.queries import ReadModel
 from projections.tables import metadata
 from tests.support.stack import Stack
 
@@ -40,6 +45,10 @@ async def test_the_migrations_add_up_to_the_tables(database: Database) -> None:
     assert await tables_of(database) == {*metadata.tables, "migrations"}
 
 
+def is_check(constraint: Constraint) -> bool:
+    return isinstance(constraint, CheckConstraint)
+
+
 async def test_the_constraints_have_the_names_that_the_tables_give_them(database: Database) -> None:
     """Alembic does not compare check constraints."""
     await upgrade(database)
@@ -48,7 +57,8 @@ async def test_the_constraints_have_the_names_that_the_tables_give_them(database
         "SELECT conname FROM pg_constraint WHERE connamespace = $1::regnamespace AND contype = 'c'", database.schema
     )
     await connection.close()
-    assert sorted(row[0] for row in rows) == ["entries_amount_check", "entries_entry_type_check"]
+    wanted = {check.name for table in metadata.tables.values() for check in table.constraints if is_check(check)}
+    assert {row[0] for row in rows} == wanted
 
 
 async def test_migrating_again_or_twice_at_once_is_harmless(database: Database) -> None:
@@ -61,6 +71,28 @@ async def test_a_downgrade_leaves_nothing_and_the_way_up_is_open(database: Datab
     await upgrade(database)
     await downgrade(database)
     assert await tables_of(database) == {"migrations"}
+    await upgrade(database)
+    assert await differences(database) == []
+
+
+async def test_accounts_and_holds_come_to_a_ledger_that_has_entries(database: Database) -> None:
+    await upgrade(database, "0001")
+    connection = await database.connect()
+    await connection.execute(f"""
+        SET search_path TO {database.schema};
+        INSERT INTO entries VALUES ('0-1', 0, 1, 'a', 1, 'CREDIT', 5, 'USD', 5, 'c-1', NULL, NULL, now(), now(), 1),
+            ('0-2', 0, 2, 'a', 2, 'DEBIT', 3, 'USD', 2, 'c-2', NULL, NULL, now(), now(), 1);
+        INSERT INTO balances VALUES ('a', 'USD', 2, 2, 0, 2, now());
+        INSERT INTO positions VALUES ('balances', 0, 3, 3, 1, now(), NULL, 1);
+        """)
+    await upgrade(database)
+    await connection.close()
+    assert [result for result in await check_all(database) if not result.ok] == []
+    async with ReadModel(database) as reader:
+        account = await reader.account("a")
+    assert (account.status, account.version, account.floor) == (AccountStatus.OPEN, 2, Decimal(0))
+    assert [(str(b.balance), str(b.held), str(b.available)) for b in account.balances] == [("2", "0", "2")]
+    await downgrade(database, "0001")
     await upgrade(database)
     assert await differences(database) == []
 
@@ -81,7 +113,10 @@ async def test_every_table_and_column_is_explained_in_the_database(database: Dat
     assert silent == []
 
 
-@pytest.mark.parametrize("statement", ["UPDATE entries SET amount = 1", "DELETE FROM rejections", "TRUNCATE entries"])
+@pytest.mark.parametrize(
+    "statement",
+    ["UPDATE entries SET amount = 1", "DELETE FROM rejections", "TRUNCATE entries", "DELETE FROM changes"],
+)
 async def test_what_is_append_only_refuses_changes(database: Database, statement: str) -> None:
     await upgrade(database)
     connection = await database.connect()

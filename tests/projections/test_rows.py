@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,8 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.follow import StoredEvent
-from events.money import to_units
-from events.types import Event
+from events.money import to_scaled, to_units
+from events.types import AccountClosed, AccountFrozen, AccountReopened, AccountUnfrozen, Event, StatusEvent
+from projections.changes import (
+    ACCOUNT_COLUMNS,
+    CHANGE_COLUMNS,
+    HOLD_COLUMNS,
+    STATUS_COLUMNS,
+    TAKEN_COLUMNS,
+    Row,
+)
 from projections.rows import BALANCE_COLUMNS, ENTRY_COLUMNS, REJECTION_COLUMNS, rows_of
 from tests.projections.log import NOON, UNIT, Writer, account_in
 
@@ -28,6 +37,10 @@ def read_back(line: str) -> dict[str, Any]:
     fields = line[:-1].split("\t")
     values = [None if f == "\\N" else re.sub(r"\\.", lambda m: _UNESCAPED[m[0]], f, flags=re.DOTALL) for f in fields]
     return dict(zip(ENTRY_COLUMNS, values, strict=True))
+
+
+def as_dicts(columns: Sequence[str], rows: list[Row]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def test_an_entry_becomes_a_line_with_every_column() -> None:
@@ -50,6 +63,7 @@ def test_an_entry_becomes_a_line_with_every_column() -> None:
         "effective_at": "2026-09-21T14:13:19.999999+00",
         "recorded_at": "2026-09-21T14:13:20.000001+00",
         "writer_epoch": "1",
+        **dict.fromkeys(("hold_id", "batch_id", "leg", "legs", "forced")),
     }
 
 
@@ -97,6 +111,106 @@ def test_a_rejection_becomes_a_row_and_moves_no_balance() -> None:
     assert rejection["code"] == "InsufficientFunds"
     assert json.loads(rejection["details"]) == {"a": "1", "b": "2"}
     assert (rows.entries, rows.balances) == ([], [])
+
+
+def test_a_settlement_is_a_debit_that_names_its_hold() -> None:
+    writer = Writer(partitions=1)
+    rows = rows_of(
+        stored(writer.post("a", 5), writer.place("a", "h\t1", 3), writer.settle("a", "h\t1", 2, remaining=1))
+    )
+    settled = read_back(rows.entries[1])
+    assert (settled["entry_id"], settled["entry_type"], settled["version"]) == ("0-2", "DEBIT", "3")
+    assert (settled["amount"], settled["running_balance"], settled["hold_id"]) == ("2e-18", "3e-18", "h\t1")
+
+
+def test_an_account_that_a_command_opens_has_the_rules_of_that_command() -> None:
+    writer = Writer(partitions=1)
+    opened = writer.open_account("b", floor=-5, assets=("USD",), account_type="credit", reference="r", metadata="{}")
+    [account] = as_dicts(ACCOUNT_COLUMNS, rows_of(stored(opened, writer.post("b"))).accounts)
+    assert (account["status"], account["version"]) == ("OPEN", 1)
+    assert account["opened_at"] == account["updated_at"]
+    assert (account["floor"], account["assets"], account["account_type"]) == (Decimal("-5E-18"), ["USD"], "credit")
+    [account] = as_dicts(ACCOUNT_COLUMNS, rows_of(stored(writer.open_account("world", floor=None))).accounts)
+    assert account["floor"] is None
+
+
+@pytest.mark.parametrize(
+    ("kinds", "status", "permanent"),
+    [
+        ([AccountFrozen], "FROZEN", False),
+        ([AccountFrozen, AccountUnfrozen], "OPEN", False),
+        ([AccountFrozen, AccountClosed], "CLOSED", True),
+        ([AccountClosed, AccountReopened], "OPEN", False),
+    ],
+)
+def test_the_last_change_of_status_is_the_accounts(
+    kinds: list[type[StatusEvent]], status: str, permanent: bool
+) -> None:
+    writer = Writer(partitions=1)
+    told: dict[type[StatusEvent], dict[str, Any]] = {AccountClosed: {"permanent": True}}
+    events: list[tuple[int, Event]] = []
+    events += (writer.make(kind, "a", reason="why", **told.get(kind, {})) for kind in kinds)
+    rows = rows_of(stored(*events))
+    [row] = as_dicts(STATUS_COLUMNS, rows.statuses)
+    assert (row["status"], row["permanent"], row["version"]) == (status, permanent, len(kinds))
+    changes = as_dicts(CHANGE_COLUMNS, rows.changes)
+    assert [(change["change"], change["reason"]) for change in changes] == [(kind.__name__, "why") for kind in kinds]
+    assert (rows.balances, rows.held) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("ends", "remaining", "status"),
+    [
+        ([("settle", 2, 3)], 3, "PLACED"),
+        ([("settle", 2, 3), ("settle", 3, 0)], 0, "SETTLED"),
+        ([("settle", 2, 3), ("release", 3, False)], 0, "RELEASED"),
+        ([("release", 5, True)], 0, "EXPIRED"),
+    ],
+)
+def test_a_hold_is_placed_and_taken(ends: list[tuple[str, int, Any]], remaining: int, status: str) -> None:
+    writer = Writer(partitions=1)
+    events: list[tuple[int, Event]] = [
+        writer.post("a", 9),
+        writer.place("a", "h", 5, expires_at=NOON, reference="r", metadata='{"k":1}'),
+    ]
+    for what, units, rest in ends:
+        told = {"remaining": rest} if what == "settle" else {"expired": rest}
+        events.append(getattr(writer, what)("a", "h", units, **told))
+    rows = rows_of(stored(*events))
+    [placed], [taken] = as_dicts(HOLD_COLUMNS, rows.holds), as_dicts(TAKEN_COLUMNS, rows.taken)
+    assert (placed["amount"], placed["remaining"], placed["status"]) == (to_scaled(5), to_scaled(5), "PLACED")
+    assert (placed["version"], placed["placed_version"], placed["reference"]) == (2, 2, "r")
+    assert (taken["remaining"], taken["status"], taken["version"]) == (to_scaled(remaining), status, len(events))
+    assert (taken["ended_at"] is None) == (status == "PLACED")
+    assert rows.held == [("a", "USD", to_scaled(remaining))]
+    [balance] = as_dicts(BALANCE_COLUMNS, rows.balances)
+    assert (balance["balance"], balance["version"]) == (to_scaled(writer.balances["a", "USD"]), len(events))
+
+
+def test_a_hold_before_any_entry_makes_a_balance_of_nothing() -> None:
+    writer = Writer(partitions=1)
+    rows = rows_of(stored(writer.open_account("world", floor=None), writer.place("world", "h", 5)))
+    assert [row[:4] for row in rows.balances] == [("world", "USD", 0, 2)]
+    assert rows.held == [("world", "USD", to_scaled(5))]
+
+
+def test_a_change_says_what_only_its_type_has() -> None:
+    writer = Writer(partitions=1)
+    rows = rows_of(
+        stored(
+            writer.open_account("a", floor=-UNIT // 2, assets=("EUR", "USD"), account_type="credit"),
+            writer.place("a", "h", 5, expires_at=2**62),
+            writer.release("a", "h", 5, expired=True, reason="late"),
+            writer.make(AccountClosed, "a", permanent=False),
+        )
+    )
+    opened, placed, released, closed = as_dicts(CHANGE_COLUMNS, rows.changes)
+    assert json.loads(opened["details"]) == {"floor": "-0.5", "assets": ["EUR", "USD"], "account_type": "credit"}
+    assert json.loads(placed["details"]) == {"expires_at": "9999-12-31T23:59:59.999999+00:00"}
+    assert (placed["hold_id"], placed["command_id"], placed["amount"]) == ("h", "h", to_scaled(5))
+    assert (json.loads(released["details"]), released["reason"], released["held"]) == ({"expired": True}, "late", 0)
+    assert json.loads(closed["details"]) == {"permanent": False}
+    assert [change["version"] for change in (opened, placed, released, closed)] == [1, 2, 3, 4]
 
 
 def test_each_partition_advances_to_behind_its_last_event() -> None:

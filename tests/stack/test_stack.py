@@ -195,11 +195,19 @@ def test_everything_listens_on_loopback_only(full_stack: Stack) -> None:
         assert found <= loopback, part
 
 
+def _when_healthy(directory: Path) -> local.StackStatus:
+    """Return the status; a busy machine may have a part miss a probe."""
+    deadline = time.monotonic() + 30
+    while not (status := local.status(directory)).healthy:
+        assert time.monotonic() < deadline, status.parts
+        time.sleep(0.2)
+    return status
+
+
 def test_the_whole_takes_less_than_three_gibibytes(full_stack: Stack) -> None:
     if not isinstance(full_stack, NativeStack):
         pytest.skip("the engine caps containers")
-    status = local.status(full_stack.directory)
-    assert status.healthy
+    status = _when_healthy(full_stack.directory)
     assert 0 < sum(part.memory_mb for part in status.parts) < 3 * 1024
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from events.checks import LogAudit
 from events.follow import read_all
 from events.money import to_units
-from events.types import EntryPosted, PartitionOpened
+from events.types import CommandRejected, EntryPosted, PartitionOpened
 from partita import LedgerEngine, LedgerEntry, OutcomeUnknown, Rejected
 from projections.checks import check_all
 from tests.support.services import Ledger
@@ -103,6 +103,7 @@ async def audit(ledger: Ledger, driver: Driver, asks: Sequence[Ask]) -> None:
             event = stored.event
             if isinstance(event, PartitionOpened):
                 continue
+            assert isinstance(event, EntryPosted | CommandRejected)
             what = "entry" if isinstance(event, EntryPosted) else event.code
             answers.setdefault((event.account_id, event.command_id), []).append(what)
             if isinstance(event, EntryPosted):

@@ -30,6 +30,9 @@ class FakeMessage:
     def value(self) -> bytes:
         return self.data
 
+    def headers(self) -> None:
+        return None
+
     def timestamp(self) -> tuple[int, int]:
         return 0, 0
 

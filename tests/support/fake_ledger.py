@@ -1,18 +1,21 @@
 """A ledger on the fake cluster: handlers that are turned by hand, commands for them, and what became of these."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from commands.codec import Outcome
+from commands.deadletter import MOST_DEAD_LETTERS
 from commands.handler import Handler, Turn
 from commands.restore import Restorer
-from commands.types import Policy, PostEntry
-from events.account import NEW_ACCOUNT, Account, evolve
+from commands.types import Command, Policy, key_of
+from events.account import Account
+from events.checks import LogAudit
 from events.errors import LedgerError
 from events.follow import SequenceCheck, StoredEvent
-from events.types import CommandRejected, EntryPosted, PartitionOpened
-from tests.support.fake_log import FakeCluster, FakeLog
+from events.types import CommandRejected
+from tests.support.fake_cluster import FakeCluster
+from tests.support.fake_log import FakeLog
+from tests.support.memory_store import MemoryStores
 from tests.support.samples import CODECS, NOON, TOPICS, decider
 
 MOST_TURNS = 1000
@@ -20,27 +23,32 @@ MOST_TURNS = 1000
 
 @dataclass
 class FakeLedger:
-    """One ledger. Time goes on by a microsecond with every look at the clock."""
+    """One ledger. Time goes on by a microsecond with every look at the clock; patience is counted in `seconds`."""
 
     partitions: int = 2
     group_size: int = 100
     now: int = NOON
     handlers: int = 0
+    seconds: float = 0.0
+    most_dead_letters: int = MOST_DEAD_LETTERS
 
     def __post_init__(self) -> None:
         self.cluster = FakeCluster(TOPICS, self.partitions)
+        self.disks: dict[str, MemoryStores] = {}
 
     def clock(self) -> int:
         self.now += 1
         return self.now
 
-    def ask(self, command: PostEntry, partition: int | None = None) -> None:
+    def ask(self, command: Command, partition: int | None = None) -> None:
         """Produce a command."""
-        self.cluster.produce(TOPICS.commands, command.account_id.encode(), CODECS.commands.encode(command), partition)
+        self.cluster.produce(TOPICS.commands, key_of(command).encode(), CODECS.commands.encode(command), partition)
 
     def member(self, instance: str = "a", make_log: Callable[[FakeCluster, str], FakeLog] = FakeLog) -> "Member":
-        """Return a handler on a new log."""
+        """Return a handler on a new log, with the disk that it had before; a process of that name is gone."""
         log = make_log(self.cluster, instance)
+        stores = self.disks.setdefault(instance, MemoryStores())
+        stores.crash()
         handler = Handler(
             log=log,
             topics=TOPICS,
@@ -48,7 +56,8 @@ class FakeLedger:
             decider=decider(Policy(asset_scales={"JPY": 0})),
             partition_count=self.partitions,
             group_size=self.group_size,
-            restorer=Restorer(log, CODECS.events),
+            restorer=Restorer(log, CODECS.events, stores, clock=lambda: self.seconds, most_cached=2),
+            most_dead_letters=self.most_dead_letters,
             now=self.clock,
         )
         return Member(self, log, handler)
@@ -63,25 +72,16 @@ class FakeLedger:
         return [checks[r.partition].decode(CODECS.events, r) for r in self.cluster.all_visible(TOPICS.events)]
 
     def accounts(self) -> dict[str, Account]:
-        """Return the accounts as the log tells them; see that nothing was answered twice and no outcome is false."""
-        accounts: dict[str, Account] = {}
-        answered: Counter[tuple[str, str, bytes]] = Counter()
+        """Return the accounts as the log tells them; see that all invariants hold and no outcome is false."""
+        audit = LogAudit()
         stored = self.events()
-        for event in (item.event for item in stored):
-            if isinstance(event, PartitionOpened):
-                continue
-            answered[event.account_id, event.command_id, event.payload_hash] += 1
-            account = accounts[event.account_id] = evolve(accounts.get(event.account_id, NEW_ACCOUNT), event)
-            if isinstance(event, EntryPosted):
-                assert event.running_balance == account.balance(event.asset) >= 0
-                assert event.version == account.version
-            else:
-                assert event.balance == account.balance(event.asset)
-        assert max(answered.values(), default=1) == 1, "a command was answered by two events"
+        for item in stored:
+            audit.take(item)
+        assert [result for result in audit.results() if not result.ok] == []
         known = {(item.partition, item.event.sequence): item.event for item in stored}
-        for outcome in self.outcomes():
+        for outcome in (outcome for outcome in self.outcomes() if outcome.event.sequence >= 0):
             assert known[outcome.partition, outcome.event.sequence] == outcome.event
-        return accounts
+        return audit.accounts
 
     def rejections(self) -> list[str]:
         """Return the codes of what was rejected."""

@@ -142,6 +142,8 @@ class Ledger:
             "PARTITIONS": given.partitions,
             "STATE_DIR": given.state_dir,
             "CONNECT_TIMEOUT": given.connect_timeout,
+            "IMPLICIT_OPENING": given.implicit_opening,
+            "GROUP_PROTOCOL": given.group_protocol,
             "ASSET_SCALES": ",".join(f"{asset}={scale}" for asset, scale in given.asset_scales.items()),
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PARTITA_")}

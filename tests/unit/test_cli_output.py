@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 from events.money import to_decimal
 from events.types import EntryType
 from partita.cli import app, entries, output
-from partita.engine import EntryPage
-from partita.entry import LedgerEntry, from_micros
+from partita.results import EntryPage, LedgerEntry, from_micros
 from tests.support.samples import NOON
 
 LARGE = 12345678901234567890123456789012345678

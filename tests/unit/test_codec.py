@@ -225,7 +225,7 @@ OUTCOMES = [
 
 def _encoded(outcome: Outcome) -> bytes:
     return CODECS.outcomes.encode(
-        replayed=outcome.replayed, partition=outcome.partition, event=CODECS.events.encode(outcome.event)
+        PostEntry, replayed=outcome.replayed, partition=outcome.partition, event=CODECS.events.encode(outcome.event)
     )
 
 
@@ -261,7 +261,7 @@ def test_an_event_of_an_older_version_inside_an_outcome_is_brought_up_to_date() 
     data = written(older, record)
     events = event_codec(IDS, knowing(older))
     outcomes = OutcomeCodec(IDS, events, no_such_schema)
-    outcome = outcomes.decode(outcomes.encode(replayed=True, partition=3, event=data))
+    outcome = outcomes.decode(outcomes.encode(PostEntry, replayed=True, partition=3, event=data))
     assert outcome == Outcome(True, 3, posted())
     assert isinstance(outcome.event, EntryPosted)
 

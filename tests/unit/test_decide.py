@@ -15,9 +15,9 @@ from commands.errors import (
     WrongPartition,
 )
 from commands.types import Policy
-from events.account import NEW_ACCOUNT, Account, evolve
+from events.account import NEW_ACCOUNT, evolve
 from events.money import MAX_UNITS
-from tests.support.samples import CREDIT, DEBIT, NOON, UNIT, post, posted, rejected
+from tests.support.samples import CREDIT, DEBIT, NOON, UNIT, an_account, post, posted, rejected
 from tests.support.story import given
 
 
@@ -160,11 +160,11 @@ def test_evolve_never_validates() -> None:
     account = evolve(NEW_ACCOUNT, posted(amount=10**40, version=99, running_balance=-7))
     account = evolve(account, posted(amount=10**41, entry_type=DEBIT, asset=""))
     account = evolve(account, posted(amount=10**41, entry_type=DEBIT))
-    assert account == Account(3, {"USD": 10**40 - 10**41, "": -(10**41)})
+    assert account == an_account(3, {"USD": 10**40 - 10**41, "": -(10**41)})
 
 
 def test_evolve_leaves_the_account_before_as_it_was() -> None:
     before = evolve(NEW_ACCOUNT, posted(amount=UNIT))
     evolve(before, posted(amount=UNIT))
-    assert before == Account(1, {"USD": UNIT})
+    assert before == an_account(1, {"USD": UNIT})
     assert NEW_ACCOUNT.balances == {}

@@ -9,9 +9,16 @@ import pytest
 
 import partita
 from commands import errors
-from commands.errors import Rejected, details_of, from_event
+from commands.errors import Rejected
+from commands.rejections import details_of, from_event
 from events.errors import LedgerError
-from projections.errors import EntryNotFound, InvalidCursor, ReadModelBehind
+from projections.errors import (
+    AccountNotInReadModel,
+    BatchNotInReadModel,
+    EntryNotFound,
+    InvalidCursor,
+    ReadModelBehind,
+)
 from tests.support.samples import CODECS, rejected
 
 TINY = Decimal("0.000000000000000001")
@@ -23,6 +30,23 @@ REJECTIONS: list[Rejected] = [
     ),
     errors.InsufficientFunds("alice", Decimal("12.5"), TINY, "USD"),
     errors.BalanceOutOfRange("alice", "USD", Decimal(10**20 - 1), TINY),
+    errors.AccountNotFound("alice"),
+    errors.AccountAlreadyOpen("alice"),
+    errors.AccountIsFrozen("alice"),
+    errors.AccountIsClosed("alice", permanent=True),
+    errors.AccountIsClosed("alice", permanent=False),
+    errors.AccountNotFrozen("alice"),
+    errors.AccountNotClosed("alice"),
+    errors.AccountNotEmpty("alice", "USD", Decimal(7), TINY),
+    errors.AssetNotAllowed("alice", "EUR"),
+    errors.HoldNotFound("alice", "h-1"),
+    errors.HoldExceeded("alice", "h-1", TINY, Decimal(7)),
+    errors.HoldNotExpired("alice", "h-1", "2026-01-01T00:00:00+00:00"),
+    errors.BatchUnbalanced("USD", TINY, Decimal(7)),
+    errors.BatchNotFound("b-1"),
+    errors.DryRunNotPossible("b-1"),
+    errors.AccountLocked("alice", "2026-01-01T00:00:00+00:00"),
+    errors.LockLost("alice", 3),
     errors.VersionConflict("alice", 3, 2),
     errors.IdempotencyConflict("alice", "c-1"),
     errors.WrongPartition("alice", 1, 7),
@@ -39,6 +63,8 @@ OTHERS: list[LedgerError] = [
     partita.ReadModelUnavailable("no answer", cause="refused"),
     ReadModelBehind(partition=3, wanted=7, reached=None, waited=1.5),
     EntryNotFound("3-7"),
+    AccountNotInReadModel("alice"),
+    BatchNotInReadModel("b-1"),
     InvalidCursor("not ours"),
 ]
 
@@ -103,7 +129,7 @@ def test_a_detail_newer_than_this_client_is_no_crash() -> None:
 
 
 def test_only_what_may_pass_is_worth_another_try() -> None:
-    assert not any(error.retriable for error in REJECTIONS)
+    assert {error.code for error in REJECTIONS if error.retriable} == {"AccountLocked"}
     assert {error.code for error in OTHERS if error.retriable} == {
         "OutcomeUnknown",
         "BrokerUnavailable",

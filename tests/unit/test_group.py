@@ -5,39 +5,53 @@ from typing import Any
 import pytest
 
 from commands.codec import Outcome
-from commands.errors import IdempotencyConflict, InsufficientFunds, InvalidMetadata, WrongPartition, from_event
+from commands.errors import IdempotencyConflict, InsufficientFunds, InvalidMetadata, WrongPartition
+from commands.records import hold_key
+from commands.rejections import from_event
 from commands.state import Draft, PartitionState
-from commands.types import Policy, PostEntry
-from events.account import Account
+from commands.types import Command, FreezeAccount, PlaceHold, Policy, SettleHold
+from events.account import NEW_ACCOUNT
 from events.follow import StoredEvent
 from events.log import Outgoing
-from events.types import CommandRejected, EntryPosted, PartitionOpened
-from tests.support.samples import CODECS, DEBIT, NOON, TOPICS, UNIT, decider, post, record, with_amount_bytes
+from events.types import CommandRejected, EntryPosted, HoldPlaced, HoldSettled
+from tests.support.samples import (
+    CODECS,
+    DEBIT,
+    NOON,
+    TOPICS,
+    UNIT,
+    an_account,
+    decider,
+    new_state,
+    post,
+    record,
+    with_amount_bytes,
+)
 
 
 class Partition:
     """The only partition of a ledger, and what was answered there."""
 
     def __init__(self, policy: Policy | None = None, *, partition: int = 0, partition_count: int = 1) -> None:
-        self.state = PartitionState(partition)
-        self.state.open(PartitionOpened(0, 1, NOON, partition, partition_count))
+        self.state = new_state(partition, partition_count)
         self.decider = decider(policy)
         self.log: list[bytes] = []
         self.dead: list[Outgoing] = []
         self.offset = 0
 
-    def draft(self, *values: PostEntry | bytes | None) -> tuple[Draft, list[Outgoing]]:
+    def draft(self, *values: Command | bytes | None) -> tuple[Draft, list[Outgoing]]:
         """Decide a group and leave it uncommitted."""
         draft = Draft(self.state, recorded_at=NOON)
         records = [record(value, self.offset + i, self.state.partition) for i, value in enumerate(values)]
-        return draft, self.decider.decide(draft, [self.decider.read(record) for record in records])
+        readings = [self.decider.read(record) for record in records]
+        return draft, self.decider.decide({draft.partition: draft}, draft, readings)
 
-    def take(self, *values: PostEntry | bytes | None) -> list[Outcome]:
+    def take(self, *values: Command | bytes | None) -> list[Outcome]:
         """Decide a group, commit it, and return the outcomes."""
         draft, out = self.draft(*values)
         draft.commit()
         self.offset += len(values)
-        assert self.state.next_command_offset == self.offset
+        assert self.state.position.next_command_offset == self.offset
         self.log += [message.value or b"" for message in out if message.topic == TOPICS.events]
         self.dead += [message for message in out if message.topic == TOPICS.deadletter]
         return [CODECS.outcomes.decode(m.value or b"") for m in out if m.topic == TOPICS.outcomes]
@@ -75,7 +89,7 @@ def test_commands_of_one_group_see_each_other() -> None:
     assert second.event.running_balance == 0
     assert isinstance(third.event, CommandRejected)
     assert isinstance(from_event(third.event), InsufficientFunds)
-    assert (first.event.version, second.event.version, third.event.version) == (1, 2, 2)
+    assert [getattr(outcome.event, "version", None) for outcome in (first, second, third)] == [1, 2, 2]
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["one-group", "two-groups"])
@@ -90,7 +104,7 @@ def test_a_repeat_is_answered_the_same_and_appends_nothing(together: bool) -> No
     assert (first.replayed, again.replayed) == (False, True)
     assert again.event == first.event
     assert len(ledger.log) == 1
-    assert ledger.state.account("alice") == Account(1, {"USD": UNIT})
+    assert ledger.state.account("alice") == an_account(1, {"USD": UNIT})
 
 
 def test_a_rejection_is_recorded_and_repeated_though_the_funds_are_there_now() -> None:
@@ -183,6 +197,62 @@ def test_the_assets_scale_is_the_policys() -> None:
     assert isinstance(coarse.event, EntryPosted)
 
 
+def test_a_dry_run_tells_the_outcome_and_changes_nothing() -> None:
+    ledger = Partition()
+    (dry,) = ledger.take(post(dry_run=True))
+    assert isinstance(dry.event, EntryPosted)
+    assert (dry.replayed, dry.event.sequence, dry.event.running_balance, dry.event.version) == (False, -1, UNIT, 1)
+    assert ledger.log == []
+    assert ledger.state.account("alice") is NEW_ACCOUNT
+    (first,) = ledger.take(post())
+    assert (first.replayed, first.event.sequence) == (False, 1), "the id was not used up"
+
+
+def test_a_dry_run_is_rejected_as_the_command_would_be() -> None:
+    ledger = Partition()
+    debit = post(entry_type=DEBIT)
+    dry, first = ledger.take(debit._replace(dry_run=True), debit)
+    assert isinstance(dry.event, CommandRejected)
+    assert dry.event._replace(sequence=1, command_offset=1) == first.event
+    assert len(ledger.log) == 1
+
+
+def test_a_dry_run_of_what_was_answered_tells_that_answer() -> None:
+    ledger = Partition()
+    first, again, other = ledger.take(post(), post(dry_run=True), post(amount=7, dry_run=True))
+    assert again == first._replace(replayed=True)
+    assert isinstance(other.event, CommandRejected)
+    assert (other.event.code, other.event.sequence) == ("IdempotencyConflict", -1)
+
+
+def test_a_hold_of_a_group_is_settled_in_the_same_group() -> None:
+    ledger = Partition()
+    place = PlaceHold("h", None, "alice", UNIT, "USD")
+    settle = SettleHold("s", None, "alice", "h")
+    _, placed, settled, again = ledger.take(post(), place, settle, settle._replace(command_id="s2"))
+    assert isinstance(placed.event, HoldPlaced)
+    assert isinstance(settled.event, HoldSettled)
+    assert isinstance(again.event, CommandRejected)
+    assert (again.event.code, again.event.asset) == ("HoldNotFound", "")
+    assert ledger.state.hold(hold_key("alice", "h")) is None
+
+
+def test_a_hold_whose_group_was_dropped_is_none() -> None:
+    ledger = Partition()
+    ledger.take(post())
+    ledger.draft(PlaceHold("h", None, "alice", UNIT, "USD"))
+    (settled,) = ledger.take(SettleHold("s", None, "alice", "h"))
+    assert isinstance(settled.event, CommandRejected)
+    assert ledger.state.account("alice").held == {}
+
+
+def test_an_id_used_for_another_type_of_command_is_a_conflict() -> None:
+    ledger = Partition()
+    _, other = ledger.take(post(), FreezeAccount("c-1", None, "alice"))
+    assert isinstance(other.event, CommandRejected)
+    assert (other.event.code, other.event.command_type) == ("IdempotencyConflict", "FreezeAccount")
+
+
 DEAD = {
     "empty": (b"", "Undecodable", "empty value"),
     "none": (None, "Undecodable", "empty value"),
@@ -228,12 +298,13 @@ def test_a_dropped_draft_leaves_no_trace() -> None:
     ledger.draft(post(command_id="dropped"), post(command_id="kept", amount=7), b"junk", post("bob"))
     assert _remembered(ledger.state) == before
     (outcome,) = ledger.take(post(command_id="dropped"))
+    assert isinstance(outcome.event, EntryPosted)
     assert (outcome.replayed, outcome.event.sequence, outcome.event.version) == (False, 2, 2)
 
 
 def test_time_never_falls_though_the_clock_does() -> None:
     ledger = Partition()
-    ledger.state.recorded_at = NOON + 5
+    ledger.state.position = ledger.state.position._replace(recorded_at=NOON + 5)
     (outcome,) = ledger.take(post())
     assert outcome.event.recorded_at == NOON + 5
 
@@ -241,23 +312,20 @@ def test_time_never_falls_though_the_clock_does() -> None:
 def test_replay_of_what_was_appended_is_the_state() -> None:
     ledger = Partition()
     ledger.take(post(), post(amount=7), post("bob", UNIT, DEBIT), post("bob", command_id="2"), b"junk")
-    replayed = PartitionState(0)
-    replayed.open(PartitionOpened(0, 1, NOON, 0, 1))
-    for offset, data in enumerate(ledger.log):
-        replayed.replay(StoredEvent(0, offset, data, CODECS.events.decode(data)))
+    replayed = new_state()
+    stored = [StoredEvent(0, i, data, CODECS.events.decode(data)) for i, data in enumerate(ledger.log, 1)]
+    replayed.replay(stored)
     for account_id in ("alice", "bob", "nobody"):
         assert replayed.account(account_id) == ledger.state.account(account_id)
-    assert replayed.next_sequence == ledger.state.next_sequence
-    assert replayed.recorded_at == ledger.state.recorded_at
-    assert replayed.next_command_offset == ledger.offset - 1, "the junk left no event; its offset is the group's word"
+    junk_left_no_event = ledger.state.position._replace(next_command_offset=ledger.offset - 1)
+    assert replayed.position._replace(event_offset=0) == junk_left_no_event._replace(event_offset=0)
     ledger.state = replayed
     again = ledger.take(post(), post(amount=7), post("bob", UNIT, DEBIT), post("bob", command_id="2"))
     assert all(outcome.replayed for outcome in again)
 
 
 def _remembered(state: PartitionState) -> tuple[object, ...]:
-    numbers = (state.next_sequence, state.writer_epoch, state.recorded_at, state.next_command_offset)
-    return *numbers, state.account("alice"), state.account("bob")
+    return state.position, state.account("alice"), state.account("bob")
 
 
 def _account_event(data: bytes | None) -> EntryPosted:

@@ -24,7 +24,6 @@ def feed(clients: FakeClients) -> Feed:
         group="g",
         partition_count=2,
         batch_size=100,
-        poll_interval=60,
     )
 
 
@@ -46,7 +45,6 @@ def test_a_reader_leaves_out_what_comes_twice() -> None:
 def test_a_projection_leaves_out_what_comes_twice() -> None:
     clients = FakeClients()
     events = feed(clients)
-    clients.fake.give(0)
     events.place({0: Position(5, 5, 1)})
     clients.fake.coming = [event(5), event(6)]
     assert [stored.offset for stored in events.fetch().events] == [5, 6]
@@ -56,19 +54,32 @@ def test_a_projection_leaves_out_what_comes_twice() -> None:
     assert [stored.offset for stored in fetched.events] == [7, 8]
 
 
-def test_a_projection_reads_no_partition_before_it_is_placed() -> None:
-    """Not even from the beginning, paused: that beginning may come back later."""
+def test_a_projection_reads_what_it_is_told_and_no_more() -> None:
     clients = FakeClients()
     events = feed(clients)
-    clients.fake.give(0, 1)
+    events.fetch()
     assert clients.fake.reading == {}
-    assert events.fetch().unplaced == {0, 1}
     events.place({0: Position(5, 5, 1), 1: Position(0, 0, 0)})
     assert clients.fake.reading == {0: 5, 1: OFFSET_BEGINNING}
     events.halt(1)
+    events.fetch()
     assert clients.fake.reading == {0: 5}
-    clients.fake.take(0, 1)
-    assert clients.fake.reading == {}
+    events.place({0: Position(7, 7, 1), 1: Position(0, 0, 0)})
+    assert clients.fake.reading == {0: 7, 1: OFFSET_BEGINNING}
+
+
+def test_a_projection_goes_on_with_a_full_partition_where_it_was() -> None:
+    clients = FakeClients()
+    events = feed(clients)
+    events.place({0: Position(5, 5, 1), 1: Position(3, 3, 1)})
+    clients.fake.coming = [event(5)]
+    events.fetch()
+    clients.fake.coming = [event(6)]  # it was on its way
+    assert events.fetch(frozenset({0})).events == []
+    assert clients.fake.reading == {1: 3}
+    clients.fake.coming = [event(6)]
+    assert [stored.offset for stored in events.fetch().events] == [6]
+    assert clients.fake.reading == {0: 6, 1: 3}
 
 
 def test_a_handler_reads_no_partition_before_it_is_restored() -> None:

@@ -81,10 +81,10 @@ async def test_only_the_call_whose_command_never_left_is_told_so(requester: Requ
         await refused
     assert not through.done()
     event = posted(payload_hash=payload_hash(post()))
-    data = CODECS.outcomes.encode(replayed=False, partition=0, event=CODECS.events.encode(event))
+    data = CODECS.outcomes.encode(PostEntry, replayed=False, partition=0, event=CODECS.events.encode(event))
     requester._deliver([CODECS.outcomes.decode(data)])
     assert (await through).event == event
-    assert requester._waiting == {}
+    assert not len(requester._waiting)
 
 
 async def test_a_command_that_may_have_left_is_never_called_failed(requester: Requester) -> None:
@@ -92,7 +92,7 @@ async def test_a_command_that_may_have_left_is_never_called_failed(requester: Re
     producer_of(requester).reports[0](KafkaError(KafkaError._MSG_TIMED_OUT), None)
     with pytest.raises(OutcomeUnknown):
         await call
-    assert requester._waiting == {}
+    assert not len(requester._waiting)
 
 
 async def test_a_producer_that_is_done_for_is_not_used_again(requester: Requester) -> None:

@@ -46,11 +46,16 @@ class Log:
 class Handler:
     """Turns as a story tells."""
 
+    closed = 0
+
     def __init__(self, story: Iterator[Turn]) -> None:
         self._story = story
 
     def turn(self) -> Turn:
         return next(self._story)
+
+    def close(self) -> None:
+        Handler.closed += 1
 
 
 @pytest.fixture
@@ -87,11 +92,11 @@ def turns(clock: Clock, turn: Turn, *, seconds: float, then: LedgerError) -> Sto
     return story
 
 
-def test_every_log_is_closed_and_a_new_one_made(clock: Clock) -> None:
-    closed = Log.closed
+def test_every_log_and_handler_is_closed_and_new_ones_made(clock: Clock) -> None:
+    logs, handlers = Log.closed, Handler.closed
     lost = turns(clock, Turn(), seconds=1, then=LogLost("lost"))
     assert serve_stories(clock, lost, lost, lost) == 4
-    assert Log.closed - closed == 4
+    assert (Log.closed - logs, Handler.closed - handlers) == (4, 4)
 
 
 def test_what_starting_over_does_not_mend_is_final(clock: Clock) -> None:

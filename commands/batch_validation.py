@@ -1,0 +1,122 @@
+"""What a batch must look like before any account is asked. Pure; the client and the handler both use it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from commands.errors import (
+    BatchUnbalanced,
+    InvalidBatch,
+    InvalidCommandId,
+    InvalidExpectedVersion,
+    InvalidMetadata,
+    Rejected,
+)
+from commands.types import BatchCommand, Policy, PostBatch, ReverseBatch
+from commands.validation import (
+    MAX_VERSION,
+    canonical_metadata,
+    check_account_id,
+    check_amount,
+    check_asset,
+    check_batch_id,
+    check_command_ids,
+    check_effective_time,
+    check_reason,
+    check_reference,
+)
+from events.money import to_decimal
+from events.types import BatchEntry, EntryType, PlacedEntry
+
+REVERSAL: Final = "~"
+"""Stands between the id of a batch and the rest of the id of its reversal."""
+
+MAX_ENTRIES: Final = 1000
+MAX_BATCH_TEXT: Final = 512 * 1024
+"""Bytes of all texts of a batch together."""
+
+
+def check_batch_identity(command: BatchCommand) -> Rejected | None:
+    """Return what is wrong with the ids of a command on a batch.
+
+    A reversal is answered by the partition of its batch, so its id must be one that no other batch can have.
+    """
+    if fault := check_command_ids(command):
+        return fault
+    if isinstance(command, ReverseBatch):
+        mark = f"{command.batch_id}{REVERSAL}"
+        if not command.command_id.startswith(mark):
+            return InvalidCommandId(
+                f"command_id of a reversal must begin with its batch_id and {REVERSAL}: {mark}..."
+            )
+        return check_batch_id(command.batch_id)
+    if REVERSAL in command.command_id:
+        return InvalidCommandId(f"command_id of a batch holds {REVERSAL}, which marks reversals")
+    return None
+
+
+def check_batch(command: BatchCommand, policy: Policy) -> tuple[int | None, Rejected] | None:
+    """Return the number of the first entry with a fault and the fault, or None; no number: it is the batch's own."""
+    if isinstance(command, ReverseBatch):
+        fault = check_reason(command.reason) or check_effective_time(command.effective_at)
+        return (None, fault) if fault else None
+    if not 1 <= len(command.entries) <= MAX_ENTRIES:
+        return None, InvalidBatch(f"a batch has 1 to {MAX_ENTRIES} entries, not {len(command.entries)}")
+    if fault := check_reference(command.reference) or _check_size(command):
+        return None, fault
+    for leg, entry in enumerate(command.entries):
+        if fault := check_entry(entry, policy):
+            return leg, fault
+    return (None, fault) if command.balanced and (fault := _check_balance(command.entries)) else None
+
+
+def _check_size(command: PostBatch) -> Rejected | None:
+    """See that the events of the batch, which hold all of its texts, fit into messages."""
+    texts = [command.metadata, *(part for e in command.entries for part in (e.account_id, e.reference, e.metadata))]
+    if sum(len(text) for text in texts if text) <= MAX_BATCH_TEXT // 4:
+        return None
+    if sum(len(text.encode("utf-8", "surrogatepass")) for text in texts if text) <= MAX_BATCH_TEXT:
+        return None
+    return InvalidBatch(f"the account ids, references and metadata of a batch take at most {MAX_BATCH_TEXT} bytes")
+
+
+def check_entry(entry: BatchEntry | PlacedEntry, policy: Policy) -> Rejected | None:
+    """Return what is wrong with one entry, its metadata aside."""
+    version = entry.expected_version
+    if version is not None and not 0 <= version <= MAX_VERSION:
+        return InvalidExpectedVersion("expected_version is negative or beyond 64 bits")
+    return (
+        check_account_id(entry.account_id)
+        or check_asset(entry.asset)
+        or check_amount(entry.amount, entry.asset, policy)
+        or check_reference(entry.reference)
+        or check_effective_time(entry.effective_at)
+    )
+
+
+def _check_balance(entries: Sequence[BatchEntry]) -> Rejected | None:
+    debited, credited = Counter[str](), Counter[str]()
+    for entry in entries:
+        (debited if entry.entry_type is EntryType.DEBIT else credited)[entry.asset] += entry.amount
+    for asset in sorted({*debited, *credited}):
+        if debited[asset] != credited[asset]:
+            return BatchUnbalanced(asset, to_decimal(debited[asset]), to_decimal(credited[asset]))
+    return None
+
+
+def canonical_batch(command: BatchCommand) -> tuple[BatchCommand, tuple[int | None, Rejected] | None]:
+    """Return the batch with all metadata in canonical form; or as it is, the entry with a fault, and the fault."""
+    if isinstance(command, ReverseBatch):
+        return command, None
+    leg: int | None = None
+    entries: list[BatchEntry] = []
+    try:
+        metadata = None if command.metadata is None else canonical_metadata(command.metadata)
+        for entry in command.entries:
+            leg = len(entries)
+            if entry.metadata is not None:
+                entry = entry._replace(metadata=canonical_metadata(entry.metadata))  # noqa: PLW2901  # the same entry
+            entries.append(entry)
+    except InvalidMetadata as fault:
+        return command, (leg, fault)
+    return command._replace(metadata=metadata, entries=tuple(entries)), None

@@ -1,0 +1,46 @@
+"""What a group of commands gives to append: events, outcomes, steps to other partitions, dead letters."""
+
+from typing import Any
+
+from commands.codec import CommandCodec, OutcomeCodec
+from commands.deadletter import dead_letter
+from commands.state import Draft
+from commands.types import Step
+from events.codec import EventCodec
+from events.follow import Record
+from events.log import Outgoing
+from events.topics import Topics
+from events.types import AccountEvent, BatchEvent
+
+
+class Outbox:
+    """Collects messages in `messages`, in the order in which they are to be appended."""
+
+    def __init__(self, topics: Topics, commands: CommandCodec, events: EventCodec, outcomes: OutcomeCodec) -> None:
+        self._topics = topics
+        self._commands = commands
+        self._events = events
+        self._outcomes = outcomes
+        self.messages: list[Outgoing] = []
+
+    def append(self, draft: Draft, event: AccountEvent | BatchEvent) -> bytes:
+        """Put `event` into the log of the draft's partition, and return its bytes."""
+        data = self._events.encode(event)
+        draft.record(event, data)
+        key = event.command_id if isinstance(event, BatchEvent) else event.account_id
+        self.messages.append(Outgoing(self._topics.events, draft.partition, key.encode("utf-8"), data))
+        return data
+
+    def tell(self, command: type[Any], reply_key: str, partition: int, event: bytes, *, replayed: bool) -> None:
+        """Tell the outcome of a command of this type: `event`, in its bytes, is in `partition`."""
+        value = self._outcomes.encode(command, replayed=replayed, partition=partition, event=event)
+        self.messages.append(Outgoing(self._topics.outcomes, None, reply_key.encode("utf-8"), value))
+
+    def send(self, step: Step, partition: int) -> None:
+        """Send a step of a batch to the handler of `partition`."""
+        value = self._commands.encode(step)
+        self.messages.append(Outgoing(self._topics.commands, partition, step.batch_id.encode("utf-8"), value))
+
+    def drop(self, record: Record, reason: str, message: str) -> None:
+        """Put a record that can't be answered among the dead letters, with its reason."""
+        self.messages.append(dead_letter(self._topics, record, reason, message))

@@ -1,0 +1,140 @@
+"""The handlers of one ledger as processes, and the faults that befall them and their broker."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final, NamedTuple
+
+from partita.cli.output import Exit
+from tests.chaos.bank import Bank
+from tests.support.services import Ledger, Service
+from tests.support.stack import Stack
+
+HANDLERS: Final = 3
+_MOST: Final = 5
+_SUPERVISE_EVERY: Final = 0.2
+_IN_ORDER: Final = (0, -signal.SIGTERM)
+"""Statuses of a handler that was told to stop, in the second case before it had begun."""
+
+
+class Faults(NamedTuple):
+    """How many of each kind."""
+
+    kills: int
+    stops: int
+    rebalances: int
+    broker_kills: int
+
+
+@dataclass
+class Fleet:
+    """Handlers under names of their own. Which one a fault befalls is drawn from `random`; never one of `others`."""
+
+    ledger: Ledger
+    stack: Stack
+    bank: Bank
+    random: Random
+    handlers: dict[str, Service] = field(default_factory=dict)
+    others: tuple[Service, ...] = ()
+    _named: int = 0
+
+    def start(self, count: int = HANDLERS) -> "Fleet":
+        """Start the first ones and wait until they have opened the ledger."""
+        for _ in range(count):
+            self.join()
+        self.ledger.await_handler(next(iter(self.handlers.values())))
+        return self
+
+    def join(self) -> str:
+        """Start one more, under a new name."""
+        name = f"h{self._named}"
+        self._named += 1
+        self.handlers[name] = self.ledger.service("handler", "--instance", name).start()
+        return name
+
+    def drawn(self) -> str:
+        """Draw a handler."""
+        return self.random.choice(sorted(self.handlers))
+
+    async def befall(self, faults: Faults, on_fault: Callable[[str, float], None]) -> None:
+        """Let all of it happen in an order that is drawn; `on_fault` is told the kind and the seconds to recover.
+
+        A third of the faults come before the one before is healed. All of the bank's callers have their answers
+        before the others.
+        """
+        kinds: dict[str, Callable[[], Awaitable[None]]] = {
+            "kill": self.kill,
+            "stop": self.stand_still,
+            "rebalance": self.rebalance,
+            "broker": self.kill_broker,
+        }
+        plan = [kind for kind, count in zip(kinds, faults, strict=True) for _ in range(count)]
+        self.random.shuffle(plan)
+        async with asyncio.TaskGroup() as together:
+            supervising = together.create_task(self._supervise())
+            for kind in plan:
+                await self.bank.advanced(self.random.randint(1, 60))
+                await kinds[kind]()
+                on_fault(kind, await self.bank.settled() if self.random.random() > 1 / 3 else 0.0)
+            await self.bank.settled()
+            supervising.cancel()
+        self.supervise()
+
+    async def _supervise(self) -> None:
+        while True:
+            self.supervise()
+            await asyncio.sleep(_SUPERVISE_EVERY)
+
+    def supervise(self) -> None:
+        """Start those again that ended because Kafka was away when they began; for no other reason may one end."""
+        for service in (*self.handlers.values(), *self.others):
+            if not service.alive():
+                status = service.ended()
+                assert status == Exit.UNAVAILABLE, (
+                    f"{service.argv} ended with {status}:\n{service.log_text()[-3000:]}"
+                )
+                service.start()
+
+    async def kill(self) -> None:
+        """Kill a handler; it comes back under its name, or another one comes."""
+        name = self.drawn()
+        self.handlers[name].kill()
+        if self.random.random() < 0.7:
+            self.handlers[name].start()
+        else:
+            del self.handlers[name]
+            self.join()
+
+    async def stand_still(self) -> None:
+        """Stop a handler until the others have its work, or only for a moment, and let it go on."""
+        handler = self.handlers[self.drawn()]
+        long = self.random.random() < 0.7
+        send(handler, signal.SIGSTOP)
+        try:
+            await (self.bank.settled() if long else self.bank.advanced(1))
+        finally:
+            send(handler, signal.SIGCONT)
+
+    async def rebalance(self) -> None:
+        """Let one join, or one leave."""
+        if len(self.handlers) < HANDLERS or (len(self.handlers) < _MOST and self.random.random() < 0.5):
+            self.join()
+        else:
+            leaving = self.handlers.pop(self.drawn())
+            status = await asyncio.to_thread(leaving.stop)
+            assert status in _IN_ORDER, (
+                f"a handler that was told to stop ended with {status}:\n{leaving.log_text()[-3000:]}"
+            )
+
+    async def kill_broker(self) -> None:
+        """Kill the broker and start it again on its data."""
+        await asyncio.to_thread(self.stack.stop, "kafka", kill=True)
+        await asyncio.to_thread(self.stack.start, "kafka")
+
+
+def send(handler: Service, number: int) -> None:
+    """Send a signal."""
+    assert handler.process is not None
+    handler.process.send_signal(number)
