@@ -193,9 +193,10 @@ class Handler:
             return 0, 0
         drafts.commit()
         self._tally = tally
-        left = [record for record in records if self._is_next(record)]
-        self._go_back({record.partition for record in left})
-        return len(records) - len(left), appended
+        short = [p for p, group in by_partition.items() if self._is_next(group[-1][0])]  # the cap came before its end
+        self._go_back(short)
+        left = sum(self._is_next(record) for p in short for record, _ in by_partition[p])
+        return len(records) - left, appended
 
     def _append(self, drafts: _Drafts, by_partition: dict[int, list[Reading]]) -> tuple[int, Tally]:
         """Decide and append; return how many messages, and the tally of dead letters when they are committed."""

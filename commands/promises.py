@@ -114,7 +114,8 @@ def reserve(draft: Draft, offset: int, step: ReserveBatch, policy: Policy, out: 
     if before is not None and not is_other:
         if before.attempt >= step.attempt:
             return
-        _release(draft, _batch(step.batch_id, before, offset), before, out)  # that attempt is over, or this were not
+        # The coordinator only makes another attempt when the one before is over.
+        _release(draft, _batch(step.batch_id, before, offset), before, out)
     if refused := _refused(draft, step, policy, is_other=is_other):
         report = ReportReservation(
             step.batch_id,
