@@ -27,5 +27,23 @@ def test_only_the_settings_read_the_environment() -> None:
     assert readers == {"partita/settings.py"}
 
 
+@pytest.mark.parametrize(("library", "file"), [("immudb", "projections/immudb/client.py")])
+def test_the_library_of_a_vendor_is_imported_by_one_file(library: str, file: str) -> None:
+    importers = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if library in _imported(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert importers == {file}
+
+
+def _imported(tree: ast.AST) -> set[str]:
+    """Return the top-level packages that a module imports, anywhere in it."""
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in names}
+
+
 def _reads_environment(tree: ast.AST) -> bool:
     return any(isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv") for node in ast.walk(tree))
