@@ -5,6 +5,7 @@ versions are computed anew. Memory grows with accounts, open holds and command i
 """
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -27,6 +28,7 @@ from events.types import (
     EntryPosted,
     EntryReleased,
     EntryReserved,
+    EntryType,
     HoldEvent,
     HoldPlaced,
     HoldReleased,
@@ -55,7 +57,8 @@ class BatchAudit:
 
     posted: dict[str, dict[int, tuple[int, int]]] = field(default_factory=dict)
     """By batch and number of the entry: partition and sequence."""
-    promised: Counter[str] = field(default_factory=Counter)
+    promised: dict[tuple[str, int], EntryReserved] = field(default_factory=dict)
+    """By batch and number of the entry: what an account promises now."""
     answers: dict[str, BatchPosted | None] = field(default_factory=dict)
     """By batch; None for one that was rejected."""
     started: set[str] = field(default_factory=set)
@@ -65,17 +68,24 @@ class BatchAudit:
         """Take in what an account has promised, released or posted."""
         match event:
             case EntryReserved():
-                self.promised[event.batch_id] += 1
+                if (event.batch_id, event.leg) in self.promised:
+                    self._fault = self._fault or f"entry {event.leg} of batch {event.batch_id} is promised twice"
+                self.promised[event.batch_id, event.leg] = event
             case EntryReleased():
-                self.promised[event.batch_id] -= 1
+                self._keep(event)
             case BatchEntryPosted():
-                self.promised[event.batch_id] -= event.reserved
+                if event.reserved:
+                    self._keep(event)
                 places = self.posted.setdefault(event.batch_id, {})
                 if event.leg in places:
                     self._fault = self._fault or f"entry {event.leg} of batch {event.batch_id} is posted twice"
                 places[event.leg] = partition, event.sequence
             case _ as unreachable:
                 assert_never(unreachable)
+
+    def _keep(self, event: EntryReleased | BatchEntryPosted) -> None:
+        if self.promised.pop((event.batch_id, event.leg), None) is None:
+            self._fault = self._fault or f"entry {event.leg} of batch {event.batch_id} was not promised"
 
     def take(self, event: BatchEvent) -> None:
         """Take in an event of a batch in its own partition."""
@@ -89,19 +99,24 @@ class BatchAudit:
             case _:
                 pass
 
-    def fault(self) -> str | None:
-        """Return what is wrong with the first batch with which something is, in a ledger that is at rest."""
+    def unanswered(self) -> set[str]:
+        """Return the batches that something is known of, and that have no answer: in flight, or stuck."""
+        return {*self.posted, *self.started, *(batch_id for batch_id, _ in self.promised)} - self.answers.keys()
+
+    def fault(self, in_flight: Collection[str] = ()) -> str | None:
+        """Return what is wrong with the first batch with which something is; nothing is with those `in_flight`."""
         if self._fault:
             return self._fault
-        for batch_id in sorted({*self.posted, *self.answers, *self.started}):
+        promised = Counter(batch_id for batch_id, _ in self.promised)
+        for batch_id in sorted({*self.answers, *self.unanswered()} - {*in_flight}):
             places, answer = self.posted.get(batch_id, {}), self.answers.get(batch_id)
             if batch_id not in self.answers:
                 return f"batch {batch_id} has no answer"
             told = {leg: (e.partition, e.sequence) for leg, e in enumerate(answer.entries)} if answer else {}
             if places != told:
                 return f"batch {batch_id} has {len(places)} entries posted, {len(told)} of its answer's"
-            if self.promised[batch_id]:
-                return f"batch {batch_id} has {self.promised[batch_id]} promises left"
+            if promised[batch_id]:
+                return f"batch {batch_id} has {promised[batch_id]} promises left"
         return None
 
 
@@ -226,10 +241,10 @@ class LogAudit:
     def _fault(self, invariant: str, stored: StoredEvent, what: str) -> None:
         self._faults.setdefault(invariant, f"partition {stored.partition}, offset {stored.offset}: {what}")
 
-    def results(self) -> list[CheckResult]:
-        """Return what holds of I1, I3, I4, I5 and I6 of a ledger that is at rest."""
+    def results(self, in_flight: Collection[str] = ()) -> list[CheckResult]:
+        """Return what holds of I1, I3, I4, I5 and I6, when all batches but those `in_flight` are over."""
         self._sum()
-        if fault := self.batches.fault():
+        if fault := self.batches.fault(in_flight):
             self._faults.setdefault("I6", fault)
         return [
             self._result("I1", "balances sum up to credits less debits", self.changes),
@@ -246,16 +261,27 @@ class LogAudit:
         for asset, flow in self._flows.items():
             if totals[asset] != flow:
                 self._faults.setdefault("I1", f"{asset}: balances {to_text(totals[asset])}, entries {to_text(flow)}")
-        reserved: Counter[tuple[str, str]] = Counter()
+        self._sum_up_promises()
+
+    def _sum_up_promises(self) -> None:
+        """See that what accounts hold and expect is what open holds and promises say."""
+        held: Counter[tuple[str, str]] = Counter()
+        expected: Counter[tuple[str, str]] = Counter()
         for (account_id, _), hold in self.holds.items():
-            reserved[account_id, hold.asset] += hold.amount
-        held = {(a, asset): units for a, account in self.accounts.items() for asset, units in account.held.items()}
-        if held != dict(reserved):
-            account_id, asset = min(dict(held.items() ^ reserved.items()))
-            self._faults.setdefault("I6", f"account {account_id} holds another amount of {asset} than its holds")
-        for account_id, account in self.accounts.items():
-            if account.expected:
-                self._faults.setdefault("I6", f"account {account_id} expects credits of batches that are over")
+            held[account_id, hold.asset] += hold.amount
+        for promise in self.batches.promised.values():
+            sums = held if promise.entry_type is EntryType.DEBIT else expected
+            sums[promise.account_id, promise.asset] += promise.amount
+        there = {(a, asset): units for a, account in self.accounts.items() for asset, units in account.held.items()}
+        if there != held:
+            account_id, asset = min(dict(there.items() ^ held.items()))
+            self._faults.setdefault(
+                "I6", f"account {account_id} holds another amount of {asset} than its holds and promises"
+            )
+        due = {(a, asset): units for a, account in self.accounts.items() for asset, units in account.expected.items()}
+        if due != expected:
+            account_id, asset = min(dict(due.items() ^ expected.items()))
+            self._faults.setdefault("I6", f"account {account_id} expects credits of {asset} that nobody has promised")
 
     def _result(self, invariant: str, rule: str, checked: int) -> CheckResult:
         fault = self._faults.get(invariant)

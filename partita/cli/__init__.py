@@ -2,7 +2,7 @@
 
 import typer
 
-from partita.cli import accounts, batches, bulk, deadletter, demo, entries, holds, run, stack
+from partita.cli import accounts, batches, bulk, deadletter, demo, entries, holds, run, stack, verify
 from partita.cli.asking import STATUSES
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command(epilog=STATUSES)(bulk.post_many)
 app.command(epilog=STATUSES)(batches.transfer)
 app.command()(entries.balance)
 app.command()(entries.statement)
+app.command()(verify.verify)
 
 
 def main() -> None:

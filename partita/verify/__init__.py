@@ -1,0 +1,1 @@
+"""`partita verify`: everything that must always hold, looked for on a live ledger, wherever it is kept."""

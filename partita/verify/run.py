@@ -1,0 +1,196 @@
+"""The order in which a ledger is verified: which ends are asked for first, what is read once, and by whom.
+
+The ledger may be in use. One moment of the tables is taken first, then the ends of outcomes and checkpoints, then the
+end of the events: so whatever the first ones speak of is among the events that are read.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from events.checks import CheckResult, LogAudit
+from events.errors import LogCorrupt
+from events.follow import Ends, SequenceCheck, StoredEvent, read_between
+from partita.verify.outcomes import MOST_OUTCOMES, OutcomeAudit
+from partita.wiring import Wiring
+from projections.checks import checks_within
+from projections.comparison import Comparison, Difference
+
+ANSWER: Final = 30.0
+"""Seconds for one answer of Kafka, and for batches in flight to be answered."""
+
+_PAUSE: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What was found, by the place that was looked at; a `detail` names the first record that breaks a check."""
+
+    ledger: str
+    found: Mapping[str, Sequence[CheckResult]]
+    events: int
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything holds."""
+        return all(result.ok for results in self.found.values() for result in results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        checks = [{"place": place, **asdict(result)} for place, results in self.found.items() for result in results]
+        return {
+            "ledger": self.ledger,
+            "ok": self.ok,
+            "events": self.events,
+            "seconds": round(self.seconds, 2),
+            "checks": checks,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many of the records that the ledger has have been read."""
+
+    done: int
+    total: int
+
+
+async def verify(wiring: Wiring, *, on_progress: Callable[[Progress], None] = lambda _: None) -> Verification:
+    """Look for everything that must always hold in the log, in what was told, and in the tables.
+
+    Raises:
+        BrokerUnavailable, RegistryUnavailable, ReadModelUnavailable, TopicMissing: it could not be looked at.
+    """
+    began = time.monotonic()
+    async with AsyncExitStack() as stack:
+        comparison = await stack.enter_async_context(Comparison(wiring.database))
+        run = _Run(wiring, comparison, await asyncio.to_thread(wiring.partition_count), on_progress)
+        found = await run.found()
+    seconds = time.monotonic() - began
+    return Verification(ledger=wiring.settings.ledger, found=found, events=run.log.events, seconds=seconds)
+
+
+@dataclass(slots=True)
+class _Run:
+    wiring: Wiring
+    comparison: Comparison
+    partitions: int
+    on_progress: Callable[[Progress], None]
+    log: LogAudit = field(default_factory=LogAudit)
+    shown: Mapping[int, int] = field(default_factory=dict)
+    """By partition, the sequence that the tables show next."""
+    compared: int = 0
+    difference: Difference | None = None
+    corrupt: dict[int, LogCorrupt] = field(default_factory=dict)
+
+    async def found(self) -> dict[str, Sequence[CheckResult]]:
+        self.shown = await self.comparison.next_sequences()
+        outcomes = await asyncio.to_thread(self._outcomes)
+        ends = await asyncio.to_thread(self._settled_ends)
+        await self._read(outcomes, ends)
+        in_flight = await asyncio.to_thread(self._in_flight, ends)
+        tables = await checks_within(self.comparison.connection, self.wiring.database.schema)
+        return {
+            "log": [*self._of_the_log(in_flight), outcomes.result(self.log.next_sequences)],
+            "tables": [self._of_the_rows(), *tables],
+        }
+
+    def _outcomes(self) -> OutcomeAudit:
+        """Read the last outcomes of each partition."""
+        clients, topic, partitions = self.wiring.clients, self.wiring.topics.outcomes, range(self.partitions)
+        ends = Ends(clients)
+        oldest = ends.oldest(topic, partitions, timeout=ANSWER)
+        stable = ends.stable(topic, partitions, timeout=ANSWER)
+        starts = {p: max(oldest[p], stable[p] - MOST_OUTCOMES) for p in partitions}
+        firsts: dict[int, int] = {}
+        audit = OutcomeAudit(self.wiring.outcome_codec)
+        for records in read_between(clients, topic, starts, stable, idle_timeout=ANSWER):
+            for record in records:
+                firsts.setdefault(record.partition, record.timestamp * 1000)
+                audit.take_outcome(record)
+        cut_short = [firsts[p] for p, start in starts.items() if start and p in firsts]
+        audit.complete_from = max(cut_short, default=0)
+        return audit
+
+    def _settled_ends(self) -> dict[int, int]:
+        """Return where the events end, once every transaction that is begun now is over."""
+        topic, partitions = self.wiring.topics.events, range(self.partitions)
+        ends = Ends(self.wiring.clients)
+        high = ends.high(topic, partitions, timeout=ANSWER)
+        deadline = time.monotonic() + ANSWER
+        while True:
+            stable = ends.stable(topic, partitions, timeout=ANSWER)
+            if all(stable[p] >= end for p, end in high.items()) or time.monotonic() > deadline:
+                return stable
+            time.sleep(_PAUSE)
+
+    async def _read(self, outcomes: OutcomeAudit, ends: Mapping[int, int]) -> None:
+        total = sum(ends.values())
+        stretches = self._stretches(dict.fromkeys(ends, 0), ends)
+        while (stretch := await asyncio.to_thread(next, stretches, None)) is not None:
+            for stored in stretch:
+                self.log.take(stored)
+                outcomes.take(stored)
+            await self._compare(stretch)
+            self.on_progress(Progress(self.log.events, max(total, self.log.events)))
+
+    def _stretches(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[list[StoredEvent]]:
+        """Yield the events from `starts` to `ends`; a partition ends at its first event that can't be one."""
+        checks = {p: SequenceCheck(p, self.log.next_sequences.get(p, 0)) for p in starts}
+        topic, codec = self.wiring.topics.events, self.wiring.event_codec
+        for records in read_between(self.wiring.clients, topic, starts, ends, idle_timeout=ANSWER):
+            stretch = []
+            for record in records:
+                if record.partition in self.corrupt:
+                    continue
+                try:
+                    stretch.append(checks[record.partition].decode(codec, record))
+                except LogCorrupt as error:
+                    self.corrupt[record.partition] = error
+            yield stretch
+
+    async def _compare(self, stretch: list[StoredEvent]) -> None:
+        """Hold a stretch against the tables, as far as they have come; nothing more after the first difference."""
+        shown = [stored for stored in stretch if stored.event.sequence < self.shown.get(stored.partition, 0)]
+        if shown and self.difference is None:
+            self.compared += len(shown)
+            self.difference = await self.comparison.first_difference(shown)
+
+    def _in_flight(self, ends: Mapping[int, int]) -> Collection[str]:
+        """Return the batches that had no answer, and got one while this waited: they were only in flight."""
+        waiting = self.log.batches.unanswered()
+        deadline = time.monotonic() + ANSWER
+        answered: set[str] = set()
+        starts = dict(ends)
+        while waiting - answered and not self.corrupt and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+            now = self._settled_ends()
+            answered |= self._answered_between(starts, now)
+            starts = now
+        return waiting & answered
+
+    def _answered_between(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> set[str]:
+        later = LogAudit()
+        codec, topic = self.wiring.event_codec, self.wiring.topics.events
+        for records in read_between(self.wiring.clients, topic, starts, ends, idle_timeout=ANSWER):
+            for record in records:
+                later.take(StoredEvent(record.partition, record.offset, b"", codec.decode(record.value)))
+        return set(later.batches.answers)
+
+    def _of_the_log(self, in_flight: Collection[str]) -> list[CheckResult]:
+        results = self.log.results(in_flight)
+        if self.corrupt:
+            first = self.corrupt[min(self.corrupt)]
+            title = "every record of the log is the next event of its partition"
+            results.insert(0, CheckResult("I5 log", title, False, self.log.events, first.message))
+        return results
+
+    def _of_the_rows(self) -> CheckResult:
+        found = None if self.difference is None else str(self.difference)
+        return CheckResult(
+            "I7 rows", "every event has its row, which says the same", found is None, self.compared, found
+        )

@@ -1,0 +1,196 @@
+"""`partita verify` on the real stack: it passes on an honest ledger, and names what was tampered with, for real."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from typing import Any
+
+import asyncpg
+import pytest
+from typer.testing import CliRunner
+
+from events.follow import Ends, StoredEvent, read_all
+from events.types import BatchEntryPosted, EntryPosted
+from partita.cli import app
+from partita.verify.run import Progress, verify
+from tests.support.services import Ledger
+
+
+async def broken(ledger: Ledger) -> dict[str, str]:
+    """Return what does not hold, by the name of the check."""
+    with closing(ledger.wiring()) as wiring:
+        found = await verify(wiring)
+    results = ((place, result) for place, results in found.found.items() for result in results)
+    return {f"{place} {result.name}": result.detail or "" for place, result in results if not result.ok}
+
+
+def events(ledger: Ledger) -> list[StoredEvent]:
+    with closing(ledger.wiring()) as wiring:
+        partitions = range(wiring.partition_count())
+        stretches = read_all(wiring.clients, wiring.topics.events, wiring.event_codec, partitions)
+        return [stored for stretch in stretches for stored in stretch]
+
+
+@asynccontextmanager
+async def tampered(ledger: Ledger, change: str, *arguments: Any) -> AsyncIterator[None]:
+    """Change the tables as a superuser who has triggers switched off, and put them right again."""
+    connection = await asyncpg.connect(ledger.addresses["postgres_url"])
+    schema = f'"{ledger.name}"'
+    tables = (
+        "entries",
+        "changes",
+        "rejections",
+        "batch_steps",
+        "balances",
+        "accounts",
+        "holds",
+        "batches",
+        "positions",
+    )
+    try:
+        await connection.execute("SET session_replication_role = replica")
+        for table in tables:
+            columns = await connection.fetchval(
+                "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns "
+                "WHERE table_schema = $1 AND table_name = $2 AND is_generated = 'NEVER'",
+                ledger.name,
+                table,
+            )
+            await connection.execute(
+                f"CREATE TEMPORARY TABLE saved_{table} AS SELECT {columns} FROM {schema}.{table}"
+            )
+        status = await connection.execute(change.format(schema=schema), *arguments)
+        assert status.rpartition(" ")[2] != "0", "nothing was changed"
+        yield
+    finally:
+        async with connection.transaction():
+            for table in tables:
+                columns = await connection.fetchval(
+                    "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns "
+                    "WHERE table_name = $1 AND table_schema LIKE 'pg_temp%'",
+                    f"saved_{table}",
+                )
+                await connection.execute(f"DELETE FROM {schema}.{table}")
+                await connection.execute(f"INSERT INTO {schema}.{table} ({columns}) SELECT * FROM saved_{table}")
+        await connection.close()
+
+
+async def test_an_honest_ledger_holds(honest: Ledger) -> None:
+    told: list[Progress] = []
+    with closing(honest.wiring()) as wiring:
+        found = await verify(wiring, on_progress=told.append)
+    assert [result for results in found.found.values() for result in results if not result.ok] == []
+    assert found.ok
+    assert found.events == len(events(honest)) == told[-1].done
+    checked = {place: {result.name: result.checked for result in results} for place, results in found.found.items()}
+    assert checked["log"].keys() == {"I1", "I2", "I3", "I4", "I5", "I6"}
+    assert checked["tables"]["I7 rows"] == found.events
+    assert checked["log"]["I2"] >= 15
+
+
+def test_it_is_told_in_a_terminal_and_as_json(honest: Ledger) -> None:
+    runner = CliRunner(env={**honest.environment(), "COLUMNS": "200"})
+    shown = runner.invoke(app, ["verify"])
+    assert shown.exit_code == 0, shown.output
+    assert "every event has its row" in shown.stdout
+    told = json.loads(runner.invoke(app, ["verify", "--json"]).stdout)
+    assert told["ok"] is True
+    assert {check["ok"] for check in told["checks"]} == {True}
+
+
+def first(ledger: Ledger, account: str) -> StoredEvent:
+    return next(
+        stored
+        for stored in events(ledger)
+        if isinstance(stored.event, EntryPosted | BatchEntryPosted) and stored.event.account_id == account
+    )
+
+
+CHANGES: Mapping[str, tuple[str, str]] = {
+    "an amount": ("UPDATE {schema}.entries SET amount = amount + 1 WHERE entry_id = $1", "amount is 101"),
+    "a reference": (
+        "UPDATE {schema}.entries SET reference = 'x' WHERE entry_id = $1",
+        "reference is x in the table, None",
+    ),
+    "a row": ("DELETE FROM {schema}.entries WHERE entry_id = $1", "its row is not there"),
+    "a time": (
+        "UPDATE {schema}.entries SET effective_at = effective_at - interval '1 day' WHERE entry_id = $1",
+        "effective_at is",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+async def test_an_entry_that_was_changed_is_named(honest: Ledger, what: str) -> None:
+    stored = first(honest, "ann")
+    change, told = CHANGES[what]
+    async with tampered(honest, change, f"{stored.partition}-{stored.event.sequence}"):
+        found = await broken(honest)
+    assert found["tables I7 rows"].startswith(
+        f"partition {stored.partition}, sequence {stored.event.sequence}: {told}"
+    )
+
+
+async def test_a_row_that_was_added_is_named(honest: Ledger) -> None:
+    stored = first(honest, "ann")
+    added = """
+    INSERT INTO {schema}.entries SELECT (e).* FROM (
+        SELECT jsonb_populate_record(e, jsonb_build_object('entry_id', '0-99', 'sequence', 99, 'version', 99,
+            'batch_id', null, 'leg', null, 'legs', null, 'forced', null)) AS e
+        FROM {schema}.entries AS e WHERE entry_id = $1
+    ) AS forged
+    """
+    async with tampered(honest, added, f"{stored.partition}-{stored.event.sequence}"):
+        found = await broken(honest)
+    assert "sequence 99 comes after" in found["tables I5"]
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "told"),
+    [
+        ("UPDATE {schema}.balances SET balance = 7 WHERE account_id = 'ben'", "I7 balances", "account ben"),
+        ("UPDATE {schema}.balances SET held = 0 WHERE account_id = 'ben'", "I6 held", "account ben"),
+        ("UPDATE {schema}.accounts SET status = 'OPEN' WHERE account_id = 'cyd'", "I7 accounts", "account cyd"),
+        ("UPDATE {schema}.holds SET remaining = 1 WHERE account_id = 'ben'", "I7 holds", "account ben"),
+        (
+            "UPDATE {schema}.batches SET reversal_of = 'in-ben' WHERE batch_id = 'pay~undo'",
+            "I7 batches",
+            "batch pay~undo",
+        ),
+        (
+            "UPDATE {schema}.changes SET reason = 'x' WHERE reason = 'audit'",
+            "I7 rows",
+            "reason is x in the table, audit",
+        ),
+        ("UPDATE {schema}.rejections SET code = 'X' WHERE command_id = 'too-much'", "I7 rows", "code is X"),
+        ("DELETE FROM {schema}.batch_steps WHERE batch_id = 'pay'", "I7 rows", "its row is not there (batch_steps)"),
+    ],
+)
+async def test_what_else_was_changed_is_named(honest: Ledger, change: str, check: str, told: str) -> None:
+    async with tampered(honest, change):
+        found = await broken(honest)
+    assert told in found[f"tables {check}"], found
+
+
+async def test_all_of_it_was_put_right_again(honest: Ledger) -> None:
+    assert await broken(honest) == {}
+
+
+async def test_an_event_that_was_forged_onto_the_topic_is_named(honest: Ledger) -> None:
+    """Last of this module: what is in the log stays there."""
+    stored = first(honest, "ann")
+    wiring = honest.wiring()
+    topic, partition = wiring.topics.events, stored.partition
+    at = Ends(wiring.clients).stable(topic, [partition], timeout=10)[partition]
+    producer = wiring.clients.producer()
+    producer.produce(topic, stored.data, b"ann", partition)
+    assert producer.flush(10) == 0
+    found = await broken(honest)
+    assert f"partition {partition}, offset {at}: a duplicate" in found["log I5 log"]
+
+
+def test_a_ledger_that_is_not_there_is_told(honest: Ledger) -> None:
+    runner = CliRunner(env={**honest.environment(), "PARTITA_LEDGER": "nobody"})
+    told = runner.invoke(app, ["verify", "--json"])
+    assert told.exit_code == 4
+    assert json.loads(told.stdout)["error"] in ("TopicMissing", "ReadModelUnavailable")
