@@ -19,7 +19,7 @@ from events.codec import (
     schema_id_of,
     writers_schema,
 )
-from events.flat import Malformed, read_long, write_long
+from events.longs import Malformed, read_long, write_long
 from events.types import EVENT_TYPES, Answer
 
 CommandCodec = TopicCodec[Command | Step]

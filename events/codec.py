@@ -15,7 +15,9 @@ import fastavro
 
 import schemas
 from events import money
-from events.flat import FlatRecord, Malformed, Names, essence, is_flat
+from events.avro_types import essence, is_flat
+from events.flat import FlatRecord, Names
+from events.longs import Malformed
 from events.types import EVENT_TYPES, NESTED, EntryType, Event
 
 MAGIC: Final = 0
@@ -68,7 +70,7 @@ class RecordCodec(Generic[T]):
         self.schema_id = schema_id
         self.registered = schemas.load(name)
         self._schema = parsed(self.registered)
-        self._flat = FlatRecord(schemas.load(name), _NAMES)
+        self._flat = FlatRecord(schemas.load(name), cls, _NAMES)
         self._header = HEADER.pack(MAGIC, schema_id)
         self._names: tuple[str, ...] = tuple(field["name"] for field in schemas.load(name)["fields"])
         self._values = itemgetter(*self._names)
@@ -98,7 +100,7 @@ class RecordCodec(Generic[T]):
 
     def read_body(self, data: bytes, at: int) -> T:
         """Return the value whose record, of this very schema, takes the rest of `data` from `at`; or `Malformed`."""
-        return self._make(self._flat.read(data, at))
+        return self._flat.read(data, at)
 
     def value(self, record: dict[str, Any]) -> T:
         """Return the value of a record whose decimals are bytes."""

@@ -5,6 +5,7 @@ checks with this module that a command came to the partition of its account.
 """
 
 from functools import lru_cache
+from struct import unpack
 from typing import Final
 
 PARTITIONER: Final = "murmur2_random"
@@ -19,13 +20,12 @@ def murmur2(data: bytes) -> int:
     """Return the 32-bit unsigned murmur2 of `data`, as `org.apache.kafka.common.utils.Utils.murmur2`."""
     length = len(data)
     h = _SEED ^ length
-    whole = length & ~3
-    for i in range(0, whole, 4):
-        k = (int.from_bytes(data[i : i + 4], "little") * _M) & _MASK
-        k = ((k ^ (k >> 24)) * _M) & _MASK
-        h = ((h * _M) & _MASK) ^ k
-    if whole != length:
-        h = ((h ^ int.from_bytes(data[whole:], "little")) * _M) & _MASK
+    *words, rest = unpack(f"<{length >> 2}I{length & 3}s", data)
+    for word in words:
+        k = word * _M & _MASK
+        h = (h * _M ^ (k ^ k >> 24) * _M) & _MASK
+    if rest:
+        h = ((h ^ int.from_bytes(rest, "little")) * _M) & _MASK
     h = ((h ^ (h >> 13)) * _M) & _MASK
     return h ^ (h >> 15)
 
@@ -36,4 +36,4 @@ def partition_of(key: str, partition_count: int) -> int:
 
 
 home_of: Final = lru_cache(maxsize=100_000)(partition_of)
-"""`partition_of`, remembered for the keys that come most."""
+"""`partition_of`, remembered for the keys that come most: those of accounts."""
