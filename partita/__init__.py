@@ -58,6 +58,7 @@ from events.errors import (
 )
 from events.types import AccountStatus
 from events.types import EntryType as LedgerEntryType
+from partita.audit import ImmutableConfig, create_audit_trail
 from partita.engine import LedgerEngine
 from partita.locks import Lock, LockManager
 from partita.results import AccountChange, EntryPage, HoldChange, LedgerBatch, LedgerEntry
@@ -69,6 +70,16 @@ from projections.errors import (
     InvalidCursor,
     ReadModelBehind,
     ReadModelUnavailable,
+)
+from projections.immudb.audit import AuditReceipt, AuditTrail, InvalidAuditRecord, Verification, VerificationStatus
+from projections.immudb.errors import (
+    ImmudbConflict,
+    ImmudbKeyInvalid,
+    ImmudbRefused,
+    ImmudbTampered,
+    ImmudbUnavailable,
+    TrustedStateBusy,
+    TrustedStateInvalid,
 )
 from projections.records import AccountRow as Account
 from projections.records import BalanceRow as Balance
@@ -90,6 +101,8 @@ __all__ = [
     "AccountNotInReadModel",
     "AccountStatus",
     "AssetNotAllowed",
+    "AuditReceipt",
+    "AuditTrail",
     "Balance",
     "BalanceOutOfRange",
     "Batch",
@@ -109,11 +122,18 @@ __all__ = [
     "HoldPage",
     "HoldStatus",
     "IdempotencyConflict",
+    "ImmudbConflict",
+    "ImmudbKeyInvalid",
+    "ImmudbRefused",
+    "ImmudbTampered",
+    "ImmudbUnavailable",
+    "ImmutableConfig",
     "InsufficientFunds",
     "InvalidAccountId",
     "InvalidAccountType",
     "InvalidAmount",
     "InvalidAsset",
+    "InvalidAuditRecord",
     "InvalidBatch",
     "InvalidCommand",
     "InvalidCommandId",
@@ -146,7 +166,12 @@ __all__ = [
     "SchemaIncompatible",
     "Settings",
     "TopicMissing",
+    "TrustedStateBusy",
+    "TrustedStateInvalid",
     "UnsafeTopic",
+    "Verification",
+    "VerificationStatus",
     "VersionConflict",
     "WrongPartition",
+    "create_audit_trail",
 ]

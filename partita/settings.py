@@ -7,7 +7,7 @@ one is up (`partita stack up`).
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -17,6 +17,8 @@ from events.errors import LedgerError
 from events.membership import GroupProtocol
 from events.money import SCALE
 from events.topics import Topics
+
+IMMUDB_PORT: Final = 3322
 
 
 class NotConfigured(LedgerError):
@@ -78,6 +80,22 @@ class Settings(BaseSettings):
         ge=0,
         le=10_000,
         description="A handler stops when more of its last commands, twice as many, can't be read; 0: no bound.",
+    )
+
+    immudb_host: str | None = Field(default=None, description="immudb's host.")
+    immudb_port: int | None = Field(default=None, ge=1, le=65535, description="immudb's port for gRPC.")
+    immudb_database: str = Field(
+        default="defaultdb", pattern=r"^[a-z0-9_]{1,128}$", description="The database; it is made if there is none."
+    )
+    immudb_username: str = Field(default="immudb", description="The user.")
+    immudb_password: SecretStr = Field(default=SecretStr("immudb"), description="The user's password.")
+    immudb_timeout: float = Field(default=10.0, gt=0, le=600, description="Seconds that a call to immudb may take.")
+    immudb_state_file: Path | None = Field(default=None, description="The file of the trusted state.")
+    immudb_public_key_file: Path | None = Field(
+        default=None, description="PEM of immudb's signing key: then every state that it shows must be signed."
+    )
+    immudb_ca_file: Path | None = Field(
+        default=None, description="PEM of the authorities for TLS; without, the connection is not encrypted."
     )
 
     stack_dir: Path = Field(
@@ -153,6 +171,19 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """Return PostgreSQL's address, password included; raises `NotConfigured`."""
         return self.postgres_url.get_secret_value() if self.postgres_url else self._found("postgres_url")
+
+    def immudb_address(self) -> tuple[str, int]:
+        """Return immudb's host and port; raises `NotConfigured`."""
+        if self.immudb_host:
+            return self.immudb_host, self.immudb_port or IMMUDB_PORT
+        return self._found("immudb_host"), self.immudb_port or int(self._found("immudb_port"))
+
+    def trusted_state_file(self) -> Path:
+        """Return where the trusted state of immudb's database is; the local stack's goes with its data."""
+        if self.immudb_state_file is not None:
+            return self.immudb_state_file
+        home = self.state_dir if self.immudb_host else self.stack_dir / "data"
+        return home / "immudb-trusted" / f"{self.immudb_database}.json"
 
     def environment(self) -> dict[str, str]:
         """Return the environment for a child process that is to work on the same ledger."""

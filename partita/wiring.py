@@ -20,6 +20,9 @@ from events.topics import Topics, check_partition_count, ensure_topics
 from partita.requester import Requester
 from partita.settings import Settings
 from projections.database import Database
+from projections.immudb.shown import Address
+from projections.immudb.trust import TrustFile
+from projections.immudb.verified import VerifiedDatabase, read_pem, read_public_key
 from projections.queries import ReadModel
 
 _CACHED_ACCOUNTS: Final = 120_000
@@ -121,6 +124,27 @@ class Wiring:
     def read_model(self) -> ReadModel:
         """Return the read model; it connects when it is asked something."""
         return ReadModel(self.database, timeout=self.settings.connect_timeout)
+
+    def verified_database(self) -> VerifiedDatabase:
+        """Return immudb's database, held against the trusted state; it connects when it is asked something."""
+        from projections.immudb.client import ImmudbClient  # noqa: PLC0415  # its library is not in the plain install
+
+        host, port = self.settings.immudb_address()
+        key_file, ca_file = self.settings.immudb_public_key_file, self.settings.immudb_ca_file
+        address = Address(
+            host=host,
+            port=port,
+            database=self.settings.immudb_database,
+            username=self.settings.immudb_username,
+            password=self.settings.immudb_password.get_secret_value,
+            timeout=self.settings.immudb_timeout,
+            authorities=read_pem(ca_file) if ca_file else None,
+        )
+        return VerifiedDatabase(
+            ImmudbClient(address),
+            TrustFile(self.settings.trusted_state_file()),
+            signer=read_public_key(key_file) if key_file else None,
+        )
 
     def log(self, instance: str) -> Log:
         """Return a new log for a handler of this instance name; it joins the group at once."""

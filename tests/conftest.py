@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import partita.stack
 from partita.settings import Settings
 from partita.stack import ALL_PARTS, CORE_PARTS
 from tests.support.stack import NativeStack, Stack, container_stack, engine_answers, native_stack
 
-_STACK_FIXTURES = {"stack", "full_stack", "own_stack"}
+_STACK_FIXTURES = {"stack", "full_stack", "own_stack", "own_immudb"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,6 +57,17 @@ def stack(
     else:
         with native_stack(tmp_path_factory.mktemp("stack"), cache=stack_cache) as native:
             yield native
+
+
+@pytest.fixture
+def own_immudb(tmp_path: Path, stack_cache: Path) -> Iterator[NativeStack]:
+    """An immudb of the test's own, which it may kill and whose files it may change."""
+    made = NativeStack(directory=tmp_path / "immudb", cache=stack_cache)
+    try:
+        made.ensure(("immudb",))
+        yield made
+    finally:
+        partita.stack.down(made.directory, purge=True)
 
 
 @pytest.fixture(scope="session")

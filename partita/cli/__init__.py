@@ -2,7 +2,20 @@
 
 import typer
 
-from partita.cli import accounts, batches, bulk, deadletter, demo, entries, holds, run, stack, verify
+from partita.cli import (
+    accounts,
+    audit,
+    batches,
+    bulk,
+    deadletter,
+    demo,
+    entries,
+    holds,
+    immudb,
+    run,
+    stack,
+    verify,
+)
 from partita.cli.asking import STATUSES
 
 app = typer.Typer(
@@ -21,6 +34,8 @@ app.add_typer(deadletter.app, name="deadletter")
 app.add_typer(accounts.app, name="account")
 app.add_typer(holds.app, name="hold")
 app.add_typer(batches.app, name="batch")
+app.add_typer(audit.app, name="audit")
+app.add_typer(immudb.app, name="immudb")
 app.command()(demo.demo)
 app.command(epilog=STATUSES)(entries.post)
 app.command(epilog=STATUSES)(bulk.post_many)

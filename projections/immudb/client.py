@@ -32,6 +32,7 @@ from projections.immudb.records import (
 from projections.immudb.shown import Address, Found, KeyExists, KeyValue, ShownEntry, ShownTx
 
 _MOST_BYTES: Final = 64 * 1024 * 1024
+_RECONNECT_MS: Final = 100
 _DEFAULT_DATABASE: Final = "defaultdb"
 _GONE: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 _NO_SESSION: Final = ("session not found", "no session", "not logged in")
@@ -52,11 +53,16 @@ class ImmudbClient:
     @cached_property
     def _channel(self) -> grpc.Channel:
         target = f"{self.address.host}:{self.address.port}"
-        options = [("grpc.max_receive_message_length", _MOST_BYTES), ("grpc.max_send_message_length", _MOST_BYTES)]
-        if self.address.ca_file is None:
+        options = [
+            ("grpc.max_receive_message_length", _MOST_BYTES),
+            ("grpc.max_send_message_length", _MOST_BYTES),
+            ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MS),
+            ("grpc.min_reconnect_backoff_ms", _RECONNECT_MS),
+            ("grpc.max_reconnect_backoff_ms", 10 * _RECONNECT_MS),
+        ]
+        if self.address.authorities is None:
             return grpc.insecure_channel(target, options)
-        credentials = grpc.ssl_channel_credentials(self.address.ca_file.read_bytes())
-        return grpc.secure_channel(target, credentials, options)
+        return grpc.secure_channel(target, grpc.ssl_channel_credentials(self.address.authorities), options)
 
     @cached_property
     def _stub(self) -> Any:

@@ -23,6 +23,10 @@ class ImmudbConflict(LedgerError):
     """The key holds another value already: it can't be written again."""
 
 
+class ImmudbKeyInvalid(LedgerError):
+    """The file that should have the public key of immudb's signatures has none."""
+
+
 class TrustedStateInvalid(LedgerError):
     """The file of the trusted state is damaged, gone, or of another database: nothing can be verified against it."""
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from projections.immudb.records import DualProof, Entry, EntryProof, TxHeader
@@ -15,7 +14,10 @@ MOST_ENTRIES: Final = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a database is and who we are there. `timeout` is in seconds, for each call."""
+    """Where a database is and who we are there. `timeout` is in seconds, for each call.
+
+    `authorities` is the PEM of those who vouch for the server; None: the connection is not encrypted.
+    """
 
     host: str
     port: int
@@ -23,7 +25,7 @@ class Address:
     username: str
     password: Callable[[], str]
     timeout: float
-    ca_file: Path | None = None
+    authorities: bytes | None = None
 
     @property
     def place(self) -> str:

@@ -25,7 +25,7 @@ _WAIT: Final = 10.0
 _AGAIN_AFTER: Final = 0.005
 _WHAT_TO_DO: Final = (
     "compare with the state that an auditor keeps, then put a good copy back, or take what immudb has now by "
-    "`partita mirror trust --trust-server`"
+    "`partita immudb trust --trust-server`"
 )
 
 

@@ -8,15 +8,17 @@ the server can't be trusted, not that there is nothing.
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from events.merkle import ProofInvalid
-from projections.immudb.errors import ImmudbConflict, ImmudbTampered, TrustedStateInvalid
+from projections.immudb.errors import ImmudbConflict, ImmudbKeyInvalid, ImmudbTampered, TrustedStateInvalid
+from projections.immudb.evidence import Evidence
 from projections.immudb.proofs import check_linked, verify_dual_proof, verify_entries, verify_entry
 from projections.immudb.records import DualProof, Entry, EntryProof, State, TxHeader, entry_of, stored_key, value_hash
 from projections.immudb.shown import MOST_ENTRIES, KeyExists, KeyValue, ShownTx
@@ -32,25 +34,6 @@ _MOST_BYTES: Final = 8 * 1024 * 1024
 """Of values in one transaction; immudb takes messages of 32 MiB."""
 FIRST_CONTACT: Final = "first contact"
 BY_HAND: Final = "by hand"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """A key's value with all that shows it: offline, to whoever knows `proof.target` or `proof.source`.
-
-    `header` is that of the transaction that set it, which is one of the two. `revision` is how many values the key is
-    said to have had; it is not proven.
-    """
-
-    database: str
-    server_uuid: str
-    key: bytes
-    value: bytes
-    metadata: bytes
-    revision: int
-    header: TxHeader
-    inclusion: EntryProof
-    proof: DualProof
 
 
 class Kept(NamedTuple):
@@ -181,7 +164,7 @@ class VerifiedDatabase:
         if theirs != (self._client.address.database, server_uuid):
             raise TrustedStateInvalid(
                 f"the trusted state is of database {theirs[0]} on server {theirs[1]}, not of {self.place} on "
-                f"{server_uuid}: is the address right? If the server was replaced, see `partita mirror trust --help`",
+                f"{server_uuid}: is the address right? If the server was replaced, see `partita immudb trust --help`",
                 path=str(self._trust.path),
             )
         return trusted
@@ -291,6 +274,25 @@ class VerifiedDatabase:
             inclusion=inclusion,
             proof=proof,
         )
+
+
+def read_pem(path: Path) -> bytes:
+    """Return what is in a PEM file; raises `ImmudbKeyInvalid` when it can't be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImmudbKeyInvalid(f"{path} can't be read: {error.strerror}", path=str(path)) from error
+
+
+def read_public_key(path: Path) -> EllipticCurvePublicKey:
+    """Return the public key in a PEM file; raises `ImmudbKeyInvalid`."""
+    try:
+        key = load_pem_public_key(read_pem(path))
+    except ValueError as error:
+        raise ImmudbKeyInvalid(f"{path} has no public key: {error}", path=str(path)) from error
+    if not isinstance(key, EllipticCurvePublicKey):
+        raise ImmudbKeyInvalid(f"{path} has a public key of another kind: immudb signs with ECDSA", path=str(path))
+    return key
 
 
 def _parts(pairs: Sequence[KeyValue]) -> Iterator[Sequence[KeyValue]]:

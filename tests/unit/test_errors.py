@@ -66,6 +66,14 @@ OTHERS: list[LedgerError] = [
     AccountNotInReadModel("alice"),
     BatchNotInReadModel("b-1"),
     InvalidCursor("not ours"),
+    partita.ImmudbUnavailable("no answer", place="host:1/db", cause="refused"),
+    partita.ImmudbRefused("refused", place="host:1/db", cause="invalid user name or password"),
+    partita.ImmudbConflict("other data", entry_id="payout-7"),
+    partita.ImmudbTampered("another history", place="host:1/db", cause="transaction 3 is not as it is known"),
+    partita.ImmudbKeyInvalid("no key", path="key.pem"),
+    partita.InvalidAuditRecord("a float", field="data.amount"),
+    partita.TrustedStateInvalid("cut", path="state.json"),
+    partita.TrustedStateBusy("held", path="state.json"),
 ]
 
 
@@ -137,4 +145,6 @@ def test_only_what_may_pass_is_worth_another_try() -> None:
         "TopicMissing",
         "ReadModelUnavailable",
         "ReadModelBehind",
+        "ImmudbUnavailable",
+        "TrustedStateBusy",
     }
