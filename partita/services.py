@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import Final
 
@@ -19,6 +19,7 @@ from events.log import Log
 from partita.settings import Settings
 from partita.wiring import Wiring
 from projections.balances import Progress, run_balances
+from projections.mirror import run_mirror
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +74,7 @@ async def run_balances_projection(
     """
     from projections.migrate import upgrade  # noqa: PLC0415  # Alembic is not in the plain install
 
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = _stop_event()
     with _instance(wiring.settings, "balances", instance) as name:
         await asyncio.to_thread(wiring.ensure_topics)
         await upgrade(wiring.database)
@@ -90,6 +88,42 @@ async def run_balances_projection(
             instance=name,
             on_progress=on_progress,
         )
+
+
+async def run_mirror_service(
+    wiring: Wiring, *, instance: str | None = None, on_progress: Callable[[Progress], None] | None = None
+) -> Progress:
+    """Migrate the read model's tables, then mirror events into immudb until SIGTERM or SIGINT.
+
+    Raises:
+        LedgerError: what waiting does not mend.
+    """
+    from projections.migrate import upgrade  # noqa: PLC0415  # Alembic is not in the plain install
+
+    stop = _stop_event()
+    with _instance(wiring.settings, "mirror", instance) as name, closing(wiring.verified_database()) as immudb:
+        await asyncio.to_thread(immudb.catch_up)
+        await asyncio.to_thread(wiring.ensure_topics)
+        await upgrade(wiring.database)
+        return await run_mirror(
+            wiring.clients,
+            wiring.topics,
+            wiring.event_codec,
+            wiring.database,
+            immudb,
+            ledger=wiring.settings.ledger,
+            stop=stop,
+            instance=name,
+            on_progress=on_progress,
+        )
+
+
+def _stop_event() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from events.topics import Topics, check_partition_count, ensure_topics
 from partita.requester import Requester
 from partita.settings import Settings
 from projections.database import Database
+from projections.immudb.mirror import Mirror
 from projections.immudb.shown import Address
 from projections.immudb.trust import TrustFile
 from projections.immudb.verified import VerifiedDatabase, read_pem, read_public_key
@@ -145,6 +146,10 @@ class Wiring:
             TrustFile(self.settings.trusted_state_file()),
             signer=read_public_key(key_file) if key_file else None,
         )
+
+    def mirror(self) -> Mirror:
+        """Return the ledger's events in immudb."""
+        return Mirror(self.verified_database(), self.topics.events)
 
     def log(self, instance: str) -> Log:
         """Return a new log for a handler of this instance name; it joins the group at once."""

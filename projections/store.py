@@ -18,7 +18,7 @@ from projections.batches import STEP_COLUMNS
 from projections.changes import ACCOUNT_COLUMNS, CHANGE_COLUMNS, HOLD_COLUMNS, Row
 from projections.database import LOST, Database
 from projections.errors import PositionConflict
-from projections.rows import ENTRY_COLUMNS, REJECTION_COLUMNS, Rows
+from projections.rows import ENTRY_COLUMNS, REJECTION_COLUMNS, Advance, Rows
 
 PROJECTION: Final = "balances"
 COMMAND_TIMEOUT: Final = 60.0
@@ -36,10 +36,11 @@ class Position:
 class BalancesStore:
     """One connection to the tables of the balances projection, made again by `open` after it was lost."""
 
-    def __init__(self, database: Database, *, name: str | None = None) -> None:
+    def __init__(self, database: Database, *, name: str | None = None, projection: str = PROJECTION) -> None:
         self.database = database
+        self._projection = projection
         self._settings = {
-            "application_name": f"partita {PROJECTION} {name or ''}".strip()[:63],
+            "application_name": f"partita {projection} {name or ''}".strip()[:63],
             "tcp_keepalives_idle": "5",  # the lock of one whose machine is gone must not be held for hours
             "tcp_keepalives_interval": "2",
             "tcp_keepalives_count": "3",
@@ -64,7 +65,9 @@ class BalancesStore:
         It is not what keeps two writers apart, which is that positions move from where they are expected to be. It
         says who of several may write, so that the others need not try.
         """
-        ours: bool = await self._pg.fetchval(statements.TAKE_OVER, f"partita.{PROJECTION}.{self.database.schema}")
+        ours: bool = await self._pg.fetchval(
+            statements.TAKE_OVER, f"partita.{self._projection}.{self.database.schema}"
+        )
         return ours
 
     async def close(self) -> None:
@@ -95,8 +98,8 @@ class BalancesStore:
             raise self.database.unavailable(error) from error
 
     async def _opened(self, partition_count: int) -> dict[int, Position]:
-        await self._run(statements.OPEN, PROJECTION, partition_count)
-        rows = await self._pg.fetch(statements.READ.format(schema=self._schema), PROJECTION)
+        await self._run(statements.OPEN, self._projection, partition_count)
+        rows = await self._pg.fetch(statements.READ.format(schema=self._schema), self._projection)
         for row in rows:
             if row["partition_count"] != partition_count:
                 raise mismatch(expected=row["partition_count"], found=partition_count)
@@ -127,7 +130,7 @@ class BalancesStore:
             await transaction.rollback()
 
     async def _write(self, rows: Rows, expected: Mapping[int, int], halted: Mapping[int, str]) -> None:
-        await self._advance(rows, expected, halted)
+        await self._advance(rows.advances, expected, halted)
         await self._append(rows)
         await self._balance(rows.balances)
         await self._replace("balances", statements.HELD, rows.held)
@@ -137,12 +140,18 @@ class BalancesStore:
         await self._replace("batches", statements.COMMIT, rows.committed)
         await self._replace("batches", statements.REFUSE, rows.refused)
 
-    async def _advance(self, rows: Rows, expected: Mapping[int, int], halted: Mapping[int, str]) -> None:
-        advances = sorted(rows.advances)
+    async def move(self, advances: Sequence[Advance], expected: Mapping[int, int]) -> None:
+        """Move the positions only, of a projection whose rows are elsewhere; raises as `write`."""
+        await self._advance(advances, expected, {})
+
+    async def _advance(
+        self, unsorted: Sequence[Advance], expected: Mapping[int, int], halted: Mapping[int, str]
+    ) -> None:
+        advances = sorted(unsorted)
         columns = _columns(advances)
         columns.insert(1, [expected[advance.partition] for advance in advances])
         columns.append([_storable(halted.get(advance.partition)) for advance in advances])
-        moved = await self._run(statements.MOVE, PROJECTION, *columns)
+        moved = await self._run(statements.MOVE, self._projection, *columns)
         if moved != len(advances):
             partitions = [advance.partition for advance in advances]
             raise PositionConflict(
@@ -183,7 +192,7 @@ class BalancesStore:
 
     async def halt(self, partition: int, expected: int, reason: str) -> None:
         """Write down why `partition` stops at the `expected` offset; raises as `write`."""
-        if await self._run(statements.HALT, PROJECTION, partition, expected, _storable(reason)) != 1:
+        if await self._run(statements.HALT, self._projection, partition, expected, _storable(reason)) != 1:
             raise PositionConflict(
                 f"partition {partition} is not where this instance left it: another one writes it",
                 partitions=[partition],

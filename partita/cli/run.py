@@ -1,4 +1,4 @@
-"""`partita run handler | balances | all`: the services, in the foreground."""
+"""`partita run handler | balances | mirror | all`: the services, in the foreground."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ import typer
 from commands.handler import Turn
 from partita.cli.output import Exit, Json, err, errors_told, print_json
 from partita.cli.restoring import RestoreReport
-from partita.services import run_balances_projection, run_handler
+from partita.services import run_balances_projection, run_handler, run_mirror_service
 from partita.settings import Settings
 from partita.wiring import Wiring
 from projections.balances import Progress
@@ -101,14 +101,32 @@ def balances(instance: Instance = None, json: Json = False) -> None:
     reporter.end()
 
 
+@app.command()
+def mirror(instance: Instance = None, json: Json = False) -> None:
+    """Mirror events into immudb, each transaction verified. Needs PostgreSQL too, where it keeps its positions."""
+    reporter = _Reporter("events", as_json=json)
+
+    def on_progress(progress: Progress) -> None:
+        reporter.add(progress.events - reporter.total)
+
+    with errors_told(as_json=json):
+        asyncio.run(run_mirror_service(Wiring(Settings()), instance=instance, on_progress=on_progress))
+    reporter.end()
+
+
 @app.command(name="all")
 def run_all(json: Json = False) -> None:
-    """Run every service, each in a process of its own; when one ends, the others are stopped."""
+    """Run every service, each in a process of its own; when one ends, the others are stopped.
+
+    The mirror is one of them when PARTITA_IMMUDB_HOST is set.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     processes: dict[str, subprocess.Popen[bytes]] = {}
+    with errors_told(as_json=json):
+        settings = Settings()
     try:
-        for name in _SERVICES:
+        for name in (*_SERVICES, "mirror") if settings.immudb_host else _SERVICES:
             processes[name] = subprocess.Popen([sys.executable, "-m", "partita", "run", name])  # noqa: S603  # ourselves
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
     except _Stop:

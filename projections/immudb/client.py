@@ -192,7 +192,7 @@ class ImmudbClient:
     def _meaning(self, error: Any) -> ImmudbUnavailable | ImmudbRefused | ImmudbTampered:
         said, place = (error.details() or "")[:_METADATA_TEXT], self.address.place
         if error.code() in _GONE:
-            return ImmudbUnavailable(f"immudb at {place} does not answer: {said}", place=place, cause=said)
+            return ImmudbUnavailable(f"immudb at {place} does not answer: is it up?", place=place, cause=said)
         if any(words in said for words in _DAMAGED):
             return ImmudbTampered(
                 f"immudb at {place} can't show what it should have: {said}", place=place, cause=said
