@@ -255,7 +255,7 @@ def canonical_metadata(text: str) -> str:
     if len(text) > MAX_METADATA_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_METADATA_BYTES:
         raise InvalidMetadata(f"metadata is larger than {MAX_METADATA_BYTES} bytes")
     try:
-        value = json.loads(text, parse_float=_exact_float, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_float=exact_float, parse_constant=_refuse_constant)
         canonical = json.dumps(value, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         canonical.encode("utf-8")
     except (ValueError, ArithmeticError, RecursionError) as error:
@@ -269,7 +269,8 @@ def canonical_metadata(text: str) -> str:
     return canonical
 
 
-def _exact_float(text: str) -> float:
+def exact_float(text: str) -> float:
+    """Return the JSON number in `text`; raises `ValueError` or `ArithmeticError` when a double can't keep it."""
     value = float(text)
     if Decimal(text) != Decimal(repr(value)):
         raise ValueError(f"{text[:40]} has more digits than a JSON number keeps: write it as text")

@@ -112,6 +112,16 @@ class LedgerEngine:
         """Let go of all connections; the engine can't be used afterwards."""
         await self._connection.close()
 
+    def position(self, account_id: str | None = None) -> dict[int, int]:
+        """Return the last sequence that this engine was told of each partition, or of that of an account.
+
+        A reader that has got so far has seen all outcomes that the engine was told.
+
+        Raises:
+            InvalidAccountId: no account can have this id.
+        """
+        return self._connection.told(account_id)
+
     async def create_entry(
         self,
         account_id: str,

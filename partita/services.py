@@ -126,6 +126,17 @@ def _stop_event() -> asyncio.Event:
     return stop
 
 
+async def run_web(wiring: Wiring) -> None:
+    """Serve the HTTP API until SIGTERM or SIGINT.
+
+    Raises:
+        LedgerError: it can't be served so; `partita.web.server` says why.
+    """
+    from partita.web.server import serve as serve_web  # noqa: PLC0415  # FastAPI is not in the plain install
+
+    await serve_web(wiring)
+
+
 @contextmanager
 def _stopping(stop: Callable[[], None]) -> Iterator[None]:
     def on_signal(_number: int, _frame: FrameType | None) -> None:

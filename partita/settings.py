@@ -97,6 +97,17 @@ class Settings(BaseSettings):
     immudb_ca_file: Path | None = Field(
         default=None, description="PEM of the authorities for TLS; without, the connection is not encrypted."
     )
+    web_host: str = Field(default="127.0.0.1", description="Where the HTTP API listens.")
+    web_port: int = Field(default=8080, ge=0, le=65_535, description="Its port; 0 is any that is free.")
+    web_tokens_file: Path | None = Field(
+        default=None, description="Who may use the HTTP API, a line each: NAME read|write TOKEN."
+    )
+    web_most_requests: int = Field(
+        default=256,
+        ge=1,
+        le=10_000,
+        description="Requests that it serves at a time; more are told to wait.",
+    )
 
     stack_dir: Path = Field(
         default_factory=lambda: _home("XDG_DATA_HOME", ".local/share") / "partita" / "stack",

@@ -122,9 +122,9 @@ class Wiring:
         self.check_broker()
         return DeadLetters(self.clients, self.topics, timeout=self.settings.connect_timeout)
 
-    def read_model(self) -> ReadModel:
+    def read_model(self, *, connections: int = 4) -> ReadModel:
         """Return the read model; it connects when it is asked something."""
-        return ReadModel(self.database, timeout=self.settings.connect_timeout)
+        return ReadModel(self.database, connections=connections, timeout=self.settings.connect_timeout)
 
     def verified_database(self) -> VerifiedDatabase:
         """Return immudb's database, held against the trusted state; it connects when it is asked something."""

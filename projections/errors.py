@@ -55,6 +55,15 @@ class BatchNotInReadModel(LedgerError):
         super().__init__(f"there is no batch {batch_id[:80]!r}", batch_id=batch_id)
 
 
+class HoldNotInReadModel(LedgerError):
+    """The account never had this hold, as far as the read model has got."""
+
+    def __init__(self, account_id: str, hold_id: str) -> None:
+        super().__init__(
+            f"account {account_id[:80]!r} has no hold {hold_id[:80]!r}", account_id=account_id, hold_id=hold_id
+        )
+
+
 class InvalidCursor(LedgerError):
     """The cursor is none of ours, or belongs to another question."""
 

@@ -8,13 +8,14 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import asyncpg
+from sqlalchemy import Select
 
-from projections.cursors import Cursor, Question
+from projections.cursors import VERSION, Cursor, Kinds, Place, Question
 from projections.database import LOST, Database
-from projections.errors import AccountNotInReadModel, BatchNotInReadModel, EntryNotFound
+from projections.errors import AccountNotInReadModel, BatchNotInReadModel, EntryNotFound, HoldNotInReadModel
 from projections.records import (
     AccountRow,
     BalanceRow,
@@ -26,7 +27,7 @@ from projections.records import (
     Page,
     PositionRow,
 )
-from projections.selects import SELECTS, compiled
+from projections.selects import SELECTS, Compiled, compiled
 from projections.store import PROJECTION
 from projections.waiting import Waiting
 
@@ -133,7 +134,7 @@ class ReadModel:
             ValueError: `limit` is out of range.
         """
         question = ("holds", account_id, status)
-        version = _start(question, after, limit)
+        (version,) = start(question, after, limit) or (0,)
         if at_least:
             await self.wait_for(at_least, timeout)
         match status:
@@ -147,7 +148,14 @@ class ReadModel:
         found = tuple(HoldRow.of(row) for row in rows[:limit])
         if len(rows) <= limit:
             return HoldPage(found, None)
-        return HoldPage(found, Cursor(question, found[-1].placed_version).encode())
+        return HoldPage(found, Cursor(question, (found[-1].placed_version,)).encode())
+
+    async def hold(self, account_id: str, hold_id: str) -> HoldRow:
+        """Return one hold of an account; raises `HoldNotInReadModel`."""
+        rows = await self._rows("hold", account_id=account_id, hold_id=hold_id)
+        if not rows:
+            raise HoldNotInReadModel(account_id, hold_id)
+        return HoldRow.of(rows[0])
 
     async def entry(self, entry_id: str) -> EntryRow:
         """Return the entry with this id; raises `EntryNotFound`."""
@@ -175,13 +183,13 @@ class ReadModel:
             ValueError: `limit` is out of range.
         """
         question = ("entries", account_id, asset, newest_first)
-        version = _start(question, after, limit, _NEWEST if newest_first else 0)
+        (version,) = start(question, after, limit) or (_NEWEST if newest_first else 0,)
         name = f"entries {'down' if newest_first else 'up'}{' of asset' if asset is not None else ''}"
         rows = await self._rows(name, account_id=account_id, asset=asset, version=version, limit=limit + 1)
         found = tuple(EntryRow.of(row) for row in rows[:limit])
         if len(rows) <= limit:
             return Page(found, None)
-        return Page(found, Cursor(question, found[-1].version).encode())
+        return Page(found, Cursor(question, (found[-1].version,)).encode())
 
     async def batch(
         self,
@@ -216,8 +224,15 @@ class ReadModel:
         await self._waiting.wait_for(wanted, timeout)
 
     async def _rows(self, query: str, **values: object) -> Sequence[asyncpg.Record]:
-        """Run a query, for a while again and again if the connection is lost."""
-        statement, names = self._queries[query]
+        return await self.fetch(self._queries[query], values)
+
+    async def select(self, query: Select[Any], **values: object) -> Sequence[asyncpg.Record]:
+        """Return the rows of a query that is made for the occasion; `projections.search` has those."""
+        return await self.fetch(compiled(query, self._database.schema), values)
+
+    async def fetch(self, query: Compiled, values: Mapping[str, object]) -> Sequence[asyncpg.Record]:
+        """Run a query, for a while again and again if the connection is lost. What can't be stored finds nothing."""
+        statement, names = query
         arguments = [values[name] for name in names]
         if not all(_can_be_stored(argument) for argument in arguments):
             return []
@@ -258,11 +273,16 @@ class ReadModel:
             return self._pool
 
 
-def _start(question: Question, after: str | None, limit: int, first: int = 0) -> int:
-    """Return the version after which a page begins: `first`, or where the page before it ended."""
+def start(question: Question, after: str | None, limit: int, kinds: Kinds = VERSION) -> Place | None:
+    """Return the place after which a page of up to `limit` begins; None for the first page.
+
+    Raises:
+        InvalidCursor: `after` is none of ours, or another question's.
+        ValueError: `limit` is out of range.
+    """
     if not 1 <= limit <= MOST_ROWS:
         raise ValueError(f"limit is {limit}, not 1 to {MOST_ROWS}")
-    return first if after is None else Cursor.decode(after).expect(question)
+    return None if after is None else Cursor.decode(after).expect(question, kinds)
 
 
 def _can_be_stored(value: object) -> bool:

@@ -1,6 +1,7 @@
 """The questions to the read model as SQL: SQLAlchemy expressions, made into PostgreSQL's own text once."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, literal_column, select, union_all
@@ -8,7 +9,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
 from projections.tables import accounts, balances, batches, changes, entries, holds, positions
 
-_ENTRY: Final = select(*(column for column in entries.c if column.name != "writer_epoch"))
+ENTRY: Final = select(*(column for column in entries.c if column.name != "writer_epoch"))
 _BALANCE: Final = select(
     balances.c.account_id,
     balances.c.asset,
@@ -49,31 +50,63 @@ _ACCOUNT: Final = (
     .where(accounts.c.account_id == bindparam("account_id"))
     .order_by(balances.c.asset)
 )
-_REVERSAL: Final = batches.alias()
-_BATCH: Final = (
+_PAGE: Final = (
+    select(accounts)
+    .where(accounts.c.account_id > bindparam("after"))
+    .order_by(accounts.c.account_id)
+    .limit(bindparam("limit"))
+    .subquery()
+)
+_THEIR_HISTORY: Final = union_all(
+    *(
+        select(table.c.version, table.c.recorded_at).where(table.c.account_id == _PAGE.c.account_id).correlate(_PAGE)
+        for table in (entries, changes)
+    )
+).subquery()
+_THEIR_LAST: Final = (
+    select(_THEIR_HISTORY).order_by(_THEIR_HISTORY.c.version.desc()).limit(literal_column("1")).lateral()
+)
+ACCOUNTS: Final = (
     select(
-        *(column.label(f"of_{column.name}") for column in batches.c),
-        _REVERSAL.c.batch_id.label("reversed_by"),
-        *_ENTRY.selected_columns,
+        *(column for column in _PAGE.c if column.name not in ("version", "updated_at", "partition", "sequence")),
+        _THEIR_LAST.c.version.label("last_version"),
+        _THEIR_LAST.c.recorded_at.label("last_recorded_at"),
+        *(column for column in _BALANCE.selected_columns if column.name != "account_id"),
     )
     .select_from(
-        batches.outerjoin(entries, entries.c.batch_id == batches.c.batch_id).outerjoin(
-            _REVERSAL,
-            and_(
-                _REVERSAL.c.reversal_of == batches.c.batch_id,
-                _REVERSAL.c.status == literal_column("'POSTED'"),  # spelled out, as the index has it
-            ),
+        _PAGE.join(_THEIR_LAST, literal_column("true")).outerjoin(
+            balances, _PAGE.c.account_id == balances.c.account_id
         )
     )
+    .order_by(_PAGE.c.account_id, balances.c.asset)
+)
+"""The accounts after one, up to a limit, in a row for each of their balances."""
+
+_REVERSAL: Final = batches.alias()
+_OF_BATCH: Final = (
+    *(column.label(f"of_{column.name}") for column in batches.c),
+    _REVERSAL.c.batch_id.label("reversed_by"),
+)
+_REVERSED: Final = and_(
+    _REVERSAL.c.reversal_of == batches.c.batch_id,
+    _REVERSAL.c.status == literal_column("'POSTED'"),  # spelled out, as the index has it
+)
+_BATCH: Final = (
+    select(*_OF_BATCH, *ENTRY.selected_columns)
+    .select_from(batches.outerjoin(entries, entries.c.batch_id == batches.c.batch_id).outerjoin(_REVERSAL, _REVERSED))
     .where(batches.c.batch_id == bindparam("batch_id"))
     .order_by(entries.c.leg)
 )
+BATCHES: Final = select(
+    *_OF_BATCH, batches.c.batch_id, batches.c.started_at, literal_column("NULL").label("entry_id")
+).select_from(batches.outerjoin(_REVERSAL, _REVERSED))
+"""Batches without their entries."""
 
 
 def _statement(*, newest_first: bool, of_asset: bool) -> Select[Any]:
     version = entries.c.version
     beyond = version < bindparam("version") if newest_first else version > bindparam("version")
-    wanted = _ENTRY.where(entries.c.account_id == bindparam("account_id"), beyond)
+    wanted = ENTRY.where(entries.c.account_id == bindparam("account_id"), beyond)
     if of_asset:
         wanted = wanted.where(entries.c.asset == bindparam("asset"))
     return wanted.order_by(version.desc() if newest_first else version).limit(bindparam("limit"))
@@ -86,7 +119,7 @@ def _holds(*conditions: ColumnElement[bool]) -> Select[Any]:
 
 
 SELECTS: Final[Mapping[str, Select[Any]]] = {
-    "entry": _ENTRY.where(entries.c.entry_id == bindparam("entry_id")),
+    "entry": ENTRY.where(entries.c.entry_id == bindparam("entry_id")),
     "balance": _BALANCE.where(
         balances.c.account_id == bindparam("account_id"), balances.c.asset == bindparam("asset")
     ),
@@ -96,6 +129,9 @@ SELECTS: Final[Mapping[str, Select[Any]]] = {
     "entries down": _statement(newest_first=True, of_asset=False),
     "entries down of asset": _statement(newest_first=True, of_asset=True),
     "batch": _BATCH,
+    "hold": select(holds).where(
+        holds.c.account_id == bindparam("account_id"), holds.c.hold_id == bindparam("hold_id")
+    ),
     "holds": _holds(),
     "holds of status": _holds(holds.c.status == bindparam("status")),
     "holds open": _holds(holds.c.status == literal_column("'PLACED'")),  # spelled out, as the index has it
@@ -112,7 +148,12 @@ SELECTS: Final[Mapping[str, Select[Any]]] = {
 """Every question by its name; its parameters are named too."""
 
 
-def compiled(query: Select[Any], schema: str) -> tuple[str, tuple[str, ...]]:
+Compiled = tuple[str, tuple[str, ...]]
+"""A query as PostgreSQL's own text, and the names of its parameters in order."""
+
+
+@lru_cache(maxsize=512)
+def compiled(query: Select[Any], schema: str) -> Compiled:
     """Return `query` as PostgreSQL's own text for `schema`, and the names of its parameters in order."""
     compiled = query.compile(
         dialect=dialect(),  # type: ignore[no-untyped-call]  # its constructor has no types

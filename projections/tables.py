@@ -81,6 +81,30 @@ entries: Final = Table(
     comment="Every entry ever posted, one row each. Append-only: a correction is another entry",
 )
 Index("entries_batch_idx", entries.c.batch_id, entries.c.leg, unique=True, postgresql_where=_OF_BATCH)
+_RECORDED: Final = ("recorded_at", "partition", "sequence")
+Index("entries_recorded_idx", *(entries.c[name] for name in _RECORDED))
+# These two say in which parts of the table a value is not: enough beside the order of recording, and next to free.
+Index("entries_asset_idx", entries.c.asset, postgresql_using="brin", postgresql_ops={"asset": "text_bloom_ops"})
+Index(
+    "entries_effective_at_idx",
+    entries.c.effective_at,
+    postgresql_using="brin",
+    postgresql_ops={"effective_at": "timestamptz_minmax_multi_ops"},
+)
+Index("entries_command_idx", entries.c.command_id)
+Index(
+    "entries_reference_idx",  # hashes, since a B-tree can't hold what is as long as a reference may be
+    entries.c.reference,
+    postgresql_using="hash",
+    postgresql_where=text("reference IS NOT NULL"),
+)
+Index(
+    "entries_metadata_idx",
+    entries.c.metadata,
+    postgresql_using="gin",
+    postgresql_ops={"metadata": "jsonb_path_ops"},
+    postgresql_where=text("metadata IS NOT NULL"),
+)
 
 balances: Final = Table(
     "balances",
@@ -202,6 +226,7 @@ changes: Final = Table(
     CheckConstraint("num_nulls(batch_id, leg) IN (0, 2)", name="batch"),
     comment="Every change of an account that is no entry, one row each. Append-only, like entries",
 )
+Index("changes_command_idx", changes.c.command_id)
 Index("changes_batch_idx", changes.c.batch_id, changes.c.leg, postgresql_where=_OF_BATCH)
 
 batches: Final = Table(
@@ -234,6 +259,7 @@ Index(
     unique=True,
     postgresql_where=text("status = 'POSTED' AND reversal_of IS NOT NULL"),
 )
+Index("batches_started_idx", batches.c.started_at, batches.c.batch_id)
 Index("batches_in_flight_idx", batches.c.started_at, postgresql_where=text("ended_at IS NULL"))
 
 batch_steps: Final = Table(
@@ -279,6 +305,14 @@ rejections: Final = Table(
     Column("leg", Integer, comment="Which entry of the batch broke the rule, from 0; null: none of them alone"),
     Column("reversal_of", ID, comment="The batch that was to be undone"),
     comment="Every command that broke a rule, one row each. Append-only; no balance changed",
+)
+Index("rejections_command_idx", rejections.c.command_id)
+Index("rejections_recorded_idx", *(rejections.c[name] for name in _RECORDED))
+Index(
+    "rejections_account_idx",
+    rejections.c.account_id,
+    *(rejections.c[name] for name in _RECORDED),
+    postgresql_where=text("account_id IS NOT NULL"),
 )
 
 positions: Final = Table(

@@ -15,7 +15,7 @@ import typer
 from commands.handler import Turn
 from partita.cli.output import Exit, Json, err, errors_told, print_json
 from partita.cli.restoring import RestoreReport
-from partita.services import run_balances_projection, run_handler, run_mirror_service
+from partita.services import run_balances_projection, run_handler, run_mirror_service, run_web
 from partita.settings import Settings
 from partita.wiring import Wiring
 from projections.balances import Progress
@@ -112,6 +112,13 @@ def mirror(instance: Instance = None, json: Json = False) -> None:
     with errors_told(as_json=json):
         asyncio.run(run_mirror_service(Wiring(Settings()), instance=instance, on_progress=on_progress))
     reporter.end()
+
+
+@app.command()
+def web(json: Json = False) -> None:
+    """Serve the HTTP API on PARTITA_WEB_HOST and PARTITA_WEB_PORT: questions and commands. /docs explains it."""
+    with errors_told(as_json=json):
+        asyncio.run(run_web(Wiring(Settings())))
 
 
 @app.command(name="all")

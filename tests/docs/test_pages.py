@@ -7,16 +7,19 @@ from typing import Any, get_args
 
 import pytest
 import typer
+from fastapi.routing import APIRoute
 from sqlalchemy import Table
 from typer.testing import CliRunner
 
 import partita
+import partita.web.app
 from commands.types import COMMAND_TYPES, BatchCommand
 from events.errors import LedgerError
 from events.topics import Topics
 from partita.cli import app
 from partita.cli.output import exit_status
 from partita.settings import Settings
+from partita.web.problems import STATUSES
 from projections import tables
 from tests.docs.pages import PAGES, ROOT, anchors, links, names, read, rows, section
 
@@ -89,6 +92,24 @@ def test_every_public_error_has_a_row_that_is_right() -> None:
 
 def _is_error(found: object) -> bool:
     return isinstance(found, type) and issubclass(found, LedgerError)
+
+
+def test_every_problem_has_the_status_that_is_told() -> None:
+    told = {name: int(row[1]) for row in rows(section(read("docs/http.md"), "Problems")) for name in names(row[0])}
+    told.pop("Invalid...")
+    assert told == {kind.__name__: status for kind, status in STATUSES.items() if status != 500}
+
+
+def test_every_request_is_told() -> None:
+    page = read("docs/http.md")
+    cells = [row[0] for title in ("Questions", "Commands", "Running it") for row in rows(section(page, title))]
+    routers = (partita.web.reading.router, partita.web.writing.router, partita.web.service.router)
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    there_are = {f"{method} {route.path}" for route in routes for method in route.methods or ()}
+    assert {name for cell in cells for name in names(cell) if name.startswith(("GET", "POST"))} == there_are - {
+        "GET /docs",
+        "GET /problems/{code}",
+    }
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -144,6 +144,8 @@ class Ledger:
             "CONNECT_TIMEOUT": given.connect_timeout,
             "IMPLICIT_OPENING": given.implicit_opening,
             "GROUP_PROTOCOL": given.group_protocol,
+            "OUTCOME_TIMEOUT": given.outcome_timeout,
+            "WEB_PORT": given.web_port,
             "ASSET_SCALES": ",".join(f"{asset}={scale}" for asset, scale in given.asset_scales.items()),
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PARTITA_")}
