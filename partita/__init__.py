@@ -60,6 +60,15 @@ from events.types import AccountStatus
 from events.types import EntryType as LedgerEntryType
 from partita.audit import ImmutableConfig, create_audit_trail
 from partita.engine import LedgerEngine
+from partita.hybrid import (
+    CopyDiffers,
+    HybridConfig,
+    HybridEntry,
+    HybridLedger,
+    HybridReceipt,
+    ReceiptIncomplete,
+    create_hybrid_ledger,
+)
 from partita.locks import Lock, LockManager
 from partita.results import AccountChange, EntryPage, HoldChange, LedgerBatch, LedgerEntry
 from partita.settings import NotConfigured, Settings
@@ -78,6 +87,7 @@ from projections.immudb.errors import (
     ImmudbRefused,
     ImmudbTampered,
     ImmudbUnavailable,
+    MirrorBehind,
     TrustedStateBusy,
     TrustedStateInvalid,
 )
@@ -111,6 +121,7 @@ __all__ = [
     "BatchStatus",
     "BatchUnbalanced",
     "BrokerUnavailable",
+    "CopyDiffers",
     "DryRunNotPossible",
     "EntryNotFound",
     "EntryPage",
@@ -121,6 +132,10 @@ __all__ = [
     "HoldNotFound",
     "HoldPage",
     "HoldStatus",
+    "HybridConfig",
+    "HybridEntry",
+    "HybridLedger",
+    "HybridReceipt",
     "IdempotencyConflict",
     "ImmudbConflict",
     "ImmudbKeyInvalid",
@@ -156,11 +171,13 @@ __all__ = [
     "Lock",
     "LockLost",
     "LockManager",
+    "MirrorBehind",
     "NotConfigured",
     "OutcomeUnknown",
     "PartitionCountMismatch",
     "ReadModelBehind",
     "ReadModelUnavailable",
+    "ReceiptIncomplete",
     "RegistryUnavailable",
     "Rejected",
     "SchemaIncompatible",
@@ -174,4 +191,5 @@ __all__ = [
     "VersionConflict",
     "WrongPartition",
     "create_audit_trail",
+    "create_hybrid_ledger",
 ]

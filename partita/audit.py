@@ -36,14 +36,18 @@ class ImmutableConfig:
     ca_file: Path | str | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.password, str):
-            object.__setattr__(self, "password", SecretStr(self.password))
+        object.__setattr__(self, "password", secret(self.password))
 
     def settings(self, **others: Any) -> Settings:
         """Return settings with these; raises pydantic's `ValidationError` for what can't be."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         named = {f"{_PREFIX}{name}": value for name, value in given.items() if value is not None}
         return Settings(**named, **others)
+
+
+def secret(value: SecretStr | str | None) -> SecretStr | None:
+    """Return a secret as one that is not shown."""
+    return SecretStr(value) if isinstance(value, str) else value
 
 
 async def create_audit_trail(config: ImmutableConfig | None = None) -> AuditTrail:

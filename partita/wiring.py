@@ -25,6 +25,7 @@ from projections.immudb.shown import Address
 from projections.immudb.trust import TrustFile
 from projections.immudb.verified import VerifiedDatabase, read_pem, read_public_key
 from projections.queries import ReadModel
+from projections.store import PROJECTION
 
 _CACHED_ACCOUNTS: Final = 120_000
 """Accounts that a handler of all partitions keeps in memory, at about a kilobyte each."""
@@ -122,9 +123,14 @@ class Wiring:
         self.check_broker()
         return DeadLetters(self.clients, self.topics, timeout=self.settings.connect_timeout)
 
-    def read_model(self, *, connections: int = 4) -> ReadModel:
-        """Return the read model; it connects when it is asked something."""
-        return ReadModel(self.database, connections=connections, timeout=self.settings.connect_timeout)
+    def read_model(self, projection: str = PROJECTION, *, connections: int = 4) -> ReadModel:
+        """Return the read model, with the positions of a projection; it connects when it is asked something."""
+        return ReadModel(
+            self.database,
+            connections=connections,
+            timeout=self.settings.connect_timeout,
+            projection=projection,
+        )
 
     def verified_database(self) -> VerifiedDatabase:
         """Return immudb's database, held against the trusted state; it connects when it is asked something."""

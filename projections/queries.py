@@ -43,11 +43,15 @@ _NEWEST: Final = 2**63 - 1
 class ReadModel:
     """A ledger's read model. Close it, or use it as an async context manager.
 
+    `projection` is the one whose positions are read and waited for: that of the tables, unless it is another.
     Every call raises `ReadModelUnavailable` when PostgreSQL has not answered within `timeout` seconds.
     """
 
-    def __init__(self, database: Database, *, connections: int = 4, timeout: float = 10.0) -> None:
+    def __init__(
+        self, database: Database, *, connections: int = 4, timeout: float = 10.0, projection: str = PROJECTION
+    ) -> None:
         self._database = database
+        self._projection = projection
         self._connections = connections
         self._timeout = timeout
         self._pool: asyncpg.Pool | None = None
@@ -213,7 +217,8 @@ class ReadModel:
 
     async def positions(self) -> dict[int, PositionRow]:
         """Return how far each partition has got, by its number; empty before the projection's first start."""
-        return {row["partition"]: PositionRow(*row) for row in await self._rows("positions", projection=PROJECTION)}
+        rows = await self._rows("positions", projection=self._projection)
+        return {row["partition"]: PositionRow(*row) for row in rows}
 
     async def wait_for(self, wanted: Mapping[int, int], timeout: float) -> None:  # as in balance
         """Return when the read model has seen the event at each sequence of `wanted` (partition to sequence).

@@ -1,7 +1,5 @@
 """What can go wrong with immudb: it is not there, it refuses, or what it shows does not fit what is known."""
 
-from typing import Any
-
 from events.errors import LedgerError
 
 
@@ -42,13 +40,17 @@ class MirrorBehind(LedgerError):
 
     retriable = True
 
-    def __init__(self, *, partition: int, wanted: int, reached: int | None, waited: float, **more: Any) -> None:
+    def __init__(
+        self, *, partition: int, wanted: int, reached: int | None, waited: float, halted: str | None = None
+    ) -> None:
+        why = (
+            f"it has stopped there: {halted}" if halted else f"waited {waited:.1f} s; does `partita run mirror` run?"
+        )
         super().__init__(
-            f"the mirror has got to sequence {reached} of partition {partition}, not yet to {wanted}; "
-            f"waited {waited:.1f} s",
+            f"the mirror has got to sequence {reached} of partition {partition}, not yet to {wanted}; {why}",
             partition=partition,
             wanted=wanted,
             reached=reached,
             waited=waited,
-            **more,
+            halted=halted,
         )

@@ -41,6 +41,11 @@ def verify_receipt_part(part: Mapping[str, Any], *, topic: str, partition: int, 
     return evidence.verify(part, key=key_of(topic, partition, sequence), value=value_of(event))
 
 
+def event_of(found: Evidence) -> bytes:
+    """Return the bytes of the event in a value that `Mirror.find` has returned."""
+    return found.value[_HASH_BYTES:]
+
+
 class Mirror:
     """The events of one topic in a database of immudb. Calls block."""
 

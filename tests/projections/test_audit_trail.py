@@ -263,8 +263,8 @@ def run(full_stack: Stack, directory: Path, *arguments: str, given: str = "") ->
 
 
 def test_the_examples_of_the_page_print_what_they_say(full_stack: Stack, tmp_path: Path) -> None:
-    example, offline = blocks("docs/audit.md", "python")
-    (printed,) = blocks("docs/audit.md", "text")
+    example, offline, _ = blocks("docs/audit.md", "python")
+    printed, _ = blocks("docs/audit.md", "text")
     assert [run(full_stack, tmp_path, "-c", example) for _ in range(2)] == [printed, printed]
     record = f"offline-{uuid4().hex}"
     cli = ("-m", "partita")

@@ -148,6 +148,12 @@ class Ledger:
             "WEB_PORT": given.web_port,
             "ASSET_SCALES": ",".join(f"{asset}={scale}" for asset, scale in given.asset_scales.items()),
         }
+        if given.immudb_host:
+            values |= {
+                "IMMUDB_HOST": given.immudb_host,
+                "IMMUDB_PORT": given.immudb_port,
+                "IMMUDB_DATABASE": given.immudb_database,
+            }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PARTITA_")}
         return inherited | {f"PARTITA_{name}": str(value) for name, value in values.items()}
 

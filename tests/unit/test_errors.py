@@ -9,9 +9,11 @@ import pytest
 
 import partita
 from commands import errors
+from commands.codec import Outcome
 from commands.errors import Rejected
 from commands.rejections import details_of, from_event
 from events.errors import LedgerError
+from partita.results import entry_of
 from projections.errors import (
     AccountNotInReadModel,
     BatchNotInReadModel,
@@ -19,7 +21,7 @@ from projections.errors import (
     InvalidCursor,
     ReadModelBehind,
 )
-from tests.support.samples import CODECS, rejected
+from tests.support.samples import CODECS, posted, rejected
 
 TINY = Decimal("0.000000000000000001")
 REJECTIONS: list[Rejected] = [
@@ -74,6 +76,11 @@ OTHERS: list[LedgerError] = [
     partita.InvalidAuditRecord("a float", field="data.amount"),
     partita.TrustedStateInvalid("cut", path="state.json"),
     partita.TrustedStateBusy("held", path="state.json"),
+    partita.MirrorBehind(partition=3, wanted=7, reached=None, waited=1.5),
+    partita.ReceiptIncomplete(
+        entry_of(Outcome(False, 3, posted())), "mirror", partita.ImmudbUnavailable("no answer", cause="refused")
+    ),
+    partita.CopyDiffers("another amount", entry_id="3-7", field="amount"),
 ]
 
 
@@ -147,4 +154,6 @@ def test_only_what_may_pass_is_worth_another_try() -> None:
         "ReadModelBehind",
         "ImmudbUnavailable",
         "TrustedStateBusy",
+        "MirrorBehind",
+        "ReceiptIncomplete",
     }
