@@ -12,6 +12,7 @@ from commands.types import Command, PostEntry
 from events.money import UNITS_PER_WHOLE
 from events.types import EntryType
 from partita import stack
+from partita.keys import SigningKeys
 from partita.settings import Settings
 from partita.wiring import Wiring
 
@@ -32,7 +33,16 @@ class Bench:
             postgres_url=SecretStr(self.addresses["postgres_url"]),
             ledger=f"bench{uuid.uuid4().hex[:10]}",
             state_dir=self.state_dir,
+            signing_key_file=self.signing_key_file,
         )
+
+    @property
+    def signing_key_file(self) -> Path:
+        """A key of their own."""
+        path = self.state_dir / "signing.key"
+        if not path.exists():
+            SigningKeys(path=path, name="partita.local/bench").make()
+        return path
 
     def processes(self, **others: int) -> dict[str, int]:
         """Return the pids to meter: the stack's parts, this process, and others."""

@@ -95,7 +95,7 @@ class Batches:
     def __init__(self, events: EventCodec, policy: Policy) -> None:
         self._events = events
         self._policy = policy
-        self._waiting: dict[str, list[Asker]] = {}
+        self._waiting: dict[tuple[int, str, int], list[Asker]] = {}
 
     def answer(self, drafts: Drafts, home: Draft, command: BatchCommand, offset: int, out: Outbox) -> None:
         """Answer a command on a batch, now or when its partitions have."""
@@ -115,7 +115,7 @@ class Batches:
         if kept is not None:
             out.tell(type(command), asked.reply_key, home.partition, kept.data, replayed=True)
         elif in_flight is not None:
-            self._wait(in_flight, asked)
+            self._wait(home, in_flight, asked)
         elif refused := conflict or unkept or check_batch(command, self._policy):
             self._reject(home, asked, Refusal(*refused), out)
         elif isinstance(command, PostBatch):
@@ -123,9 +123,14 @@ class Batches:
         else:
             self._reverse(drafts, home, asked, command, out)
 
-    def _wait(self, batch_id: str, asked: Asked) -> None:
-        """Let the outcome of a batch in flight be told once more; who is forgotten in a crash asks again."""
-        waiting = self._waiting.setdefault(batch_id, [])
+    def _wait(self, home: Draft, batch_id: str, asked: Asked) -> None:
+        """Let the outcome of a batch in flight be told once more; who is forgotten in a crash asks again.
+
+        It is kept under the attempt as well: this one may end with another handler, and the same id be asked again.
+        """
+        flight = home.flight(batch_id)
+        assert flight is not None, batch_id
+        waiting = self._waiting.setdefault((home.partition, batch_id, flight.attempt), [])
         if len(waiting) < _MOST_WAITING:
             waiting.append(Asker(type(asked.command), asked.command.command_id, asked.reply_key))
         while len(self._waiting) > _MOST_WAITED_FOR:
@@ -139,7 +144,7 @@ class Batches:
         """
         kind = PostBatch if flight.reversal_of is None else ReverseBatch
         out.tell(kind, flight.reply_key or batch_id, home.partition, data, replayed=False)
-        for another in self._waiting.pop(batch_id, ()):
+        for another in self._waiting.pop((home.partition, batch_id, flight.attempt), ()):
             if posted or another.command_id == batch_id:
                 out.tell(another.kind, another.reply_key, home.partition, data, replayed=True)
 

@@ -28,11 +28,26 @@ _EVENTS: Final = {schemas.full_name(cls.__name__): cls for cls in EVENT_TYPES}
 
 
 class Outcome(NamedTuple):
-    """What a requester is told: the event that answers the command, and whether it had been asked before."""
+    """What a requester is told: the event that answers the command, and whether it had been asked before.
+
+    `merkle_root` is that of the partition's tree of `tree_size` events, of which the event is one; None for an event
+    that is in no log. The event is the same for ever, the tree in which it is told of grows.
+    """
 
     replayed: bool
     partition: int
     event: Answer
+    tree_size: int | None = None
+    merkle_root: bytes | None = None
+
+
+_NO_TREE: Final = b"\x00\x00"
+_SOME: Final = b"\x02"
+
+
+def tree_head(size: int, root: bytes) -> bytes:
+    """Return the size and root of a tree as an outcome has them."""
+    return b"".join((_SOME, write_long(size), _SOME, write_long(len(root)), root))
 
 
 def command_codec(ids: Mapping[str, int], lookup: SchemaLookup) -> CommandCodec:
@@ -59,15 +74,36 @@ class OutcomeCodec:
         self._others: dict[int, tuple[_Shape, Schema]] = {}
 
     def encode(self, command: type[Any], *, replayed: bool, partition: int, event: bytes) -> bytes:
-        """Return the wire bytes of the outcome of a command of this type; `event` is in its own wire bytes."""
+        """Return the wire bytes of the outcome of a command of this type; `event` is in its own wire bytes.
+
+        It tells of no tree until it is sealed.
+        """
         shape = self._by_command[command]
         branch = shape.branches.get(event[: HEADER.size])
         if branch is None:  # written with an older version of its schema
             event = self._events.encode(self._events.decode(event))
             branch = shape.branches[event[: HEADER.size]]
         return b"".join(
-            (shape.header, b"\x01" if replayed else b"\x00", write_long(partition), branch, event[HEADER.size :])
+            (
+                shape.header,
+                b"\x01" if replayed else b"\x00",
+                write_long(partition),
+                _NO_TREE,
+                branch,
+                event[HEADER.size :],
+            )
         )
+
+    def seal(self, outcome: bytes, heads: Mapping[int, bytes]) -> bytes:
+        """Return an outcome, as `encode` gives it, with the head of its partition's tree, as `tree_head` gives it.
+
+        An outcome whose event is in no log stays as it is.
+        """
+        partition, at = read_long(outcome, HEADER.size + 1)
+        rest = at + len(_NO_TREE)
+        _, body = read_long(outcome, rest)
+        sequence, _ = read_long(outcome, body)
+        return outcome if sequence < 0 else b"".join((outcome[:at], heads[partition], outcome[rest:]))
 
     def decode(self, data: bytes) -> Outcome:
         """Return the outcome in `data`; raises `Undecodable`."""
@@ -77,7 +113,8 @@ class OutcomeCodec:
         shape, writer = self._others.get(schema_id) or self._learn(schema_id)
         record = read_record(data, writer, shape.schema, named_unions=True)
         name, event = cast(tuple[str, dict[str, Any]], record["event"])
-        return Outcome(record["replayed"], record["partition"], shape.by_name[name].value(event))
+        answer = shape.by_name[name].value(event)
+        return Outcome(record["replayed"], record["partition"], answer, record["tree_size"], record["merkle_root"])
 
     def _learn(self, schema_id: int) -> "tuple[_Shape, Schema]":
         """Look up the schema of another version; at most a few exist."""
@@ -106,9 +143,10 @@ class _Shape:
         """Return the outcome in `data`, which has this very schema."""
         try:
             partition, at = read_long(data, HEADER.size + 1)
+            size, root, at = _read_tree(data, at)
             branch, at = read_long(data, at)
             event = self._bodies[branch].read_body(data, at)
-            return Outcome(_BOOLEANS[data[HEADER.size]], partition, event)
+            return Outcome(_BOOLEANS[data[HEADER.size]], partition, event, size, root)
         except (LookupError, Malformed) as error:
             raise Undecodable(f"not an outcome: {error}") from error
 
@@ -120,6 +158,21 @@ def _union(name: str) -> list[Any]:
 
 def _full_name(record: Mapping[str, str]) -> str:
     return f"{record['namespace']}.{record['name']}"
+
+
+def _read_tree(data: bytes, at: int) -> tuple[int | None, bytes | None, int]:
+    """Return the size and the root of an outcome's tree, if it has them, and where they end."""
+    size = root = None
+    is_there, at = read_long(data, at)
+    if is_there:
+        size, at = read_long(data, at)
+    is_there, at = read_long(data, at)
+    if is_there:
+        length, at = read_long(data, at)
+        root, at = data[at : at + length], at + length
+        if len(root) != length:
+            raise Malformed(f"a root of {length} bytes where {len(root)} are")
+    return size, root, at
 
 
 _BOOLEANS: Final = {0: False, 1: True}

@@ -1,21 +1,22 @@
 """The handler: commands in, one transaction out. It owns partitions; no two handlers own the same.
 
 One turn polls once, brings newly assigned partitions a step nearer, and decides what came as one group: begin, append
-events and outcomes, commit them together with the offsets. Only then is the state what was decided.
+events, checkpoints and outcomes, commit them together with the offsets. Only then is the state what was decided.
 """
 
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from commands.checkpoints import Checkpoints
+from commands.codec import tree_head
 from commands.deadletter import MOST_DEAD_LETTERS, Tally, TooManyDeadLetters
-from commands.group import Decider, Reading
+from commands.group import Codecs, Decider, Reading
 from commands.restore import Restorer
 from commands.state import Draft, PartitionState
-from events.codec import EventCodec
 from events.follow import Record
 from events.log import Aborted, Log, Outgoing
 from events.topics import Topics, mismatch
@@ -74,6 +75,9 @@ class _Drafts:
         """
         return {p: self[p].next_command_offset for p in (*taken, *self._drafts)}
 
+    def __iter__(self) -> Iterator[Draft]:
+        return iter(self._drafts.values())
+
     def commit(self) -> None:
         """Make all of them the states. Only after the transaction is committed."""
         for draft in self._drafts.values():
@@ -92,7 +96,8 @@ class Handler:
         *,
         log: Log,
         topics: Topics,
-        events: EventCodec,
+        codecs: Codecs,
+        checkpoints: Checkpoints,
         decider: Decider,
         partition_count: int,
         group_size: int,
@@ -102,7 +107,8 @@ class Handler:
     ) -> None:
         self._log = log
         self._topics = topics
-        self._events = events
+        self._codecs = codecs
+        self._checkpoints = checkpoints
         self._decider = decider
         self._partition_count = partition_count
         self._group_size = group_size
@@ -161,18 +167,18 @@ class Handler:
             self._log.start(state.partition, position.next_command_offset)
 
     def _open(self, states: Sequence[PartitionState]) -> None:
-        opened = [PartitionOpened(0, 0, self._now(), state.partition, self._partition_count) for state in states]
-        encoded = [self._events.encode(event) for event in opened]
+        drafts = [Draft(state, recorded_at=self._now()) for state in states]
+        messages = []
+        for draft in drafts:
+            opened = PartitionOpened(0, 0, draft.recorded_at, draft.partition, self._partition_count)
+            data = self._codecs.events.encode(opened)
+            draft.open(opened, data)
+            messages += [Outgoing(self._topics.events, draft.partition, None, data), self._checkpoints.of(draft)]
         self._log.begin()
-        self._log.append(
-            [
-                Outgoing(self._topics.events, event.partition, None, data)
-                for event, data in zip(opened, encoded, strict=True)
-            ]
-        )
-        self._log.commit({state.partition: state.position.next_command_offset for state in states})
-        for state, event, data in zip(states, opened, encoded, strict=True):
-            state.open(event, data)
+        self._log.append(messages)
+        self._log.commit({draft.partition: draft.next_command_offset for draft in drafts})
+        for draft in drafts:
+            draft.commit()
 
     def _handle(self, records: Sequence[Record]) -> tuple[int, int]:
         """Return how many commands were answered, and how many messages appended: none of an aborted group."""
@@ -199,8 +205,12 @@ class Handler:
         return len(records) - left, appended
 
     def _append(self, drafts: _Drafts, by_partition: dict[int, list[Reading]]) -> tuple[int, Tally]:
-        """Decide and append; return how many messages, and the tally of dead letters when they are committed."""
+        """Decide and append; return how many messages, and the tally of dead letters when they are committed.
+
+        Outcomes come last: they tell of the tree as it is when all is decided.
+        """
         appended, tally = 0, self._tally
+        outcomes: list[Outgoing] = []
         for p, group in by_partition.items():
             draft = drafts[p]
             for i in range(0, len(group), _APPEND_EVERY):
@@ -209,9 +219,20 @@ class Handler:
                 most = _MOST_APPENDED - appended
                 out = self._decider.decide(drafts, draft, group[i : i + _APPEND_EVERY], most=most)
                 tally = tally.after(out)
-                self._log.append(out)
+                self._log.append([message for message in out if message.topic != self._topics.outcomes])
+                outcomes += (message for message in out if message.topic == self._topics.outcomes)
                 appended += len(out)
+        self._append_heads(drafts, outcomes)
         return appended, tally
+
+    def _append_heads(self, drafts: _Drafts, outcomes: Sequence[Outgoing]) -> None:
+        """Append the checkpoints of partitions that have new events, and outcomes with the heads of their trees."""
+        heads = {draft.partition: tree_head(draft.next_sequence, draft.root) for draft in drafts}
+        seal = self._codecs.outcomes.seal
+        messages = [self._checkpoints.of(draft) for draft in drafts if draft.has_grown]
+        messages += [told._replace(value=seal(told.value or b"", heads)) for told in outcomes]
+        for i in range(0, len(messages), _APPEND_EVERY):
+            self._log.append(messages[i : i + _APPEND_EVERY])
 
     def _go_back(self, partitions: Iterable[int]) -> None:
         """Take the commands of an aborted group again, or those for which there was no room."""

@@ -41,7 +41,8 @@ class Kept(NamedTuple):
 class Position(NamedTuple):
     """How far a partition has come. Command offsets are of its commands topic, the rest of its events topic.
 
-    `last_event` is the SHA-256 of the last event's bytes; `event_offset` is at or before its offset.
+    `last_event` is the SHA-256 of the last event's bytes; `event_offset` is at or before its offset. `edge` is the
+    right edge of the tree of its events (see `events.merkle`).
     """
 
     partition: int
@@ -52,6 +53,7 @@ class Position(NamedTuple):
     next_command_offset: int = 0
     event_offset: int = 0
     last_event: bytes = b""
+    edge: tuple[bytes, ...] = ()
 
 
 _MEANING: Final = 1
@@ -177,13 +179,16 @@ def read_answer(value: bytes) -> Kept:
 
 def write_position(position: Position) -> bytes:
     """Return a position as its value."""
-    return json.dumps([FORMAT, *position[:-1], position.last_event.hex()]).encode()
+    *plain, last_event, edge = position
+    return json.dumps([FORMAT, *plain, last_event.hex(), b"".join(edge).hex()]).encode()
 
 
 def read_position(value: bytes) -> Position | None:
     """Return the position in a value; None when it was written in another format."""
     try:
-        version, *fields, last_event = json.loads(value)
-        return Position._make([*fields, bytes.fromhex(last_event)]) if version == FORMAT else None
+        version, *fields, last_event, edge = json.loads(value)
+        hashes = bytes.fromhex(edge)
+        whole = tuple(hashes[at : at + _HASH] for at in range(0, len(hashes), _HASH))
+        return Position._make([*fields, bytes.fromhex(last_event), whole]) if version == FORMAT else None
     except (ValueError, TypeError):
         return None

@@ -41,6 +41,7 @@ from events.account import NEW_ACCOUNT, Account, Hold, evolve, evolve_hold
 from events.batch import PASSING, Flight, Promises, evolve_flight, evolve_promises
 from events.errors import LogCorrupt
 from events.follow import StoredEvent
+from events.merkle import grow, leaf_hash, root_of
 from events.types import (
     AccountEvent,
     Answer,
@@ -164,7 +165,8 @@ class PartitionState:
 class Draft:
     """A partition's state with events that are not committed yet on top.
 
-    `next_sequence`, `writer_epoch`, `recorded_at` and `next_command_offset` are as in `Position`.
+    `next_sequence`, `writer_epoch`, `recorded_at` and `next_command_offset` are as in `Position`; so is `edge`, which
+    grows with each event.
     """
 
     def __init__(self, state: PartitionState, *, recorded_at: int, writer_epoch: int | None = None) -> None:
@@ -181,6 +183,7 @@ class Draft:
         self.partition = before.partition
         self.partition_count = before.partition_count
         self.next_sequence = before.next_sequence
+        self.edge = list(before.edge)
         self.writer_epoch = before.writer_epoch if writer_epoch is None else writer_epoch
         self.recorded_at = max(recorded_at, before.recorded_at)
         self.next_command_offset = before.next_command_offset
@@ -219,6 +222,7 @@ class Draft:
             self._record_batch(event, data)
         else:
             self._record_account(event, data)
+        grow(self.edge, event.sequence, leaf_hash(data))
         self.next_sequence = event.sequence + 1
         self._last = data
 
@@ -260,6 +264,7 @@ class Draft:
         self.next_sequence = opened.sequence + 1
         self.writer_epoch = opened.writer_epoch
         self.recorded_at = opened.recorded_at
+        grow(self.edge, opened.sequence, leaf_hash(data))
         self._last, self._event_offset = data, 0
 
     def replay(self, stored: StoredEvent) -> None:
@@ -273,6 +278,16 @@ class Draft:
             self.recorded_at = event.recorded_at
             self.next_command_offset = max(self.next_command_offset, event.command_offset + 1)
         self._event_offset = stored.offset
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether there are events on top."""
+        return self.next_sequence > self._state.position.next_sequence
+
+    @property
+    def root(self) -> bytes:
+        """The root of the tree of all events, those on top included."""
+        return root_of(self.edge)
 
     def commit(self) -> None:
         """Make it the state. Only after the transaction is committed."""
@@ -299,6 +314,7 @@ class Draft:
             next_command_offset=self.next_command_offset,
             event_offset=self._offset_of_last(before) if self._last else before.event_offset,
             last_event=sha256(self._last).digest() if self._last else before.last_event,
+            edge=tuple(self.edge),
         )
 
     def _offset_of_last(self, before: Position) -> int:

@@ -52,7 +52,8 @@ def origin_of(ledger_origin: str, partition: int) -> str:
     return f"{ledger_origin}/{partition}"
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
+    """Whether a key, or a log, can be called so: text without white space and plus signs."""
     return bool(name) and name.isprintable() and "+" not in name and not any(map(str.isspace, name))
 
 
@@ -68,7 +69,7 @@ def _key_parts(text: str, what: str) -> tuple[str, bytes]:
         data = base64.b64decode(encoded, validate=True)
     except (ValueError, binascii.Error):
         data = b""
-    if not (plus and _is_name(name) and len(data) == 1 + _KEY_BYTES and data[:1] == _ED25519):
+    if not (plus and is_name(name) and len(data) == 1 + _KEY_BYTES and data[:1] == _ED25519):
         raise KeyInvalid(f"it is no {what} of an Ed25519 key for signed notes")
     if len(digest) != 2 * _HASH_BYTES:
         raise KeyInvalid(f"it is no {what}: its hash has not {2 * _HASH_BYTES} digits")
@@ -120,7 +121,7 @@ class Signer:
     @classmethod
     def generate(cls, name: str) -> Self:
         """Return a new one; raises `KeyInvalid` for a name with white space or a plus sign."""
-        if not _is_name(name):
+        if not is_name(name):
             raise KeyInvalid(f"{name[:80]!r} can't name a key: it must have no white space and no plus sign")
         return cls._of(name, Ed25519PrivateKey.generate())
 
@@ -202,7 +203,7 @@ def _signature(line: str) -> tuple[str, bytes]:
         data = base64.b64decode(encoded, validate=True)
     except (ValueError, binascii.Error):
         data = b""
-    if not (line.startswith(_SIGNED) and space and _is_name(name) and len(data) > _HASH_BYTES):
+    if not (line.startswith(_SIGNED) and space and is_name(name) and len(data) > _HASH_BYTES):
         raise CheckpointInvalid("a line of the note is no signature")
     return name, data
 

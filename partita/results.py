@@ -43,6 +43,10 @@ class LedgerEntry:
     `hold_id` is the hold that it settles; `batch_id` the batch that it is part of, and `leg` its number there, the
     first being 0; `replayed` says that the command id had been seen, so that this is the entry of that time. A dry
     run has the entry id "dry-run", the sequence -1.
+
+    `merkle_root`, in hexadecimal digits, is the root of the tree of the first `tree_size` events of the partition,
+    this one among them, when the entry was told; its signed checkpoint is in the log. An entry of a batch has none of
+    its own, and one that is read from the tables has none either: a receipt shows it in a tree.
     """
 
     entry_id: str
@@ -64,6 +68,8 @@ class LedgerEntry:
     metadata: dict[str, Any] | None = None
     replayed: bool = False
     dry_run: bool = False
+    tree_size: int | None = None
+    merkle_root: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as JSON-ready data: amounts and times as text."""
@@ -75,7 +81,8 @@ class LedgerBatch:
     """Entries that were posted together just now, in the order in which they were given.
 
     `reversal_of` is the batch that this one undoes. `partition` and `sequence` are the place of the batch's own
-    event; `sequence` is -1 for a dry run. `replayed` says that the batch had been posted before.
+    event; `sequence` is -1 for a dry run. `replayed` says that the batch had been posted before. `tree_size` and
+    `merkle_root` are of the tree that has the batch's own event, as in `LedgerEntry`.
     """
 
     batch_id: str
@@ -89,6 +96,8 @@ class LedgerBatch:
     recorded_at: datetime
     replayed: bool = False
     dry_run: bool = False
+    tree_size: int | None = None
+    merkle_root: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the batch as JSON-ready data: amounts and times as text."""
@@ -198,6 +207,7 @@ def entry_of(outcome: Outcome) -> LedgerEntry:
         metadata=None if event.metadata is None else json.loads(event.metadata),
         replayed=outcome.replayed,
         dry_run=dry_run,
+        **_tree(outcome),
     )
 
 
@@ -241,6 +251,7 @@ def batch_of(outcome: Outcome) -> LedgerBatch:
         recorded_at=recorded_at,
         replayed=outcome.replayed,
         dry_run=dry_run,
+        **_tree(outcome),
     )
 
 
@@ -278,6 +289,11 @@ def hold_change_of(outcome: Outcome) -> HoldChange:
         held=to_decimal(event.held),
         **_place(outcome),
     )
+
+
+def _tree(outcome: Outcome) -> dict[str, Any]:
+    root = outcome.merkle_root
+    return {"tree_size": outcome.tree_size, "merkle_root": None if root is None else root.hex()}
 
 
 def _place(outcome: Outcome) -> dict[str, Any]:

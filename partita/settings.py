@@ -13,10 +13,12 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from commands.deadletter import MOST_DEAD_LETTERS
+from events.checkpoint import is_name
 from events.errors import LedgerError
 from events.membership import GroupProtocol
 from events.money import SCALE
 from events.topics import Topics
+from partita.keys import SigningKeys
 
 IMMUDB_PORT: Final = 3322
 
@@ -108,6 +110,11 @@ class Settings(BaseSettings):
         le=10_000,
         description="Requests that it serves at a time; more are told to wait.",
     )
+    log_origin: str | None = Field(
+        default=None,
+        description="The ledger's name in checkpoints and receipts, for everyone: ledger.example.com/main.",
+    )
+    signing_key_file: Path | None = Field(default=None, description="The file of the keys that sign checkpoints.")
 
     stack_dir: Path = Field(
         default_factory=lambda: _home("XDG_DATA_HOME", ".local/share") / "partita" / "stack",
@@ -150,6 +157,26 @@ class Settings(BaseSettings):
             if not 0 <= scale <= SCALE:
                 raise ValueError(f"{asset}: 0 to {SCALE} decimals")
         return value
+
+    @field_validator("log_origin")
+    @classmethod
+    def _check_origin(cls, value: str | None) -> str | None:
+        if value is not None and not is_name(value):
+            raise ValueError("must be text without white space and plus signs")
+        return value
+
+    @property
+    def origin(self) -> str:
+        """The ledger's name in checkpoints; a partition's is this, "/" and its number."""
+        return self.log_origin or f"partita.local/{self.ledger}"
+
+    @property
+    def signing_keys(self) -> SigningKeys:
+        """The keys that sign checkpoints; a file that no setting names is made when it is first needed."""
+        default = _home("XDG_CONFIG_HOME", ".config") / "partita" / "keys" / f"{self.ledger}.key"
+        return SigningKeys(
+            path=self.signing_key_file or default, name=self.origin, may_make=self.signing_key_file is None
+        )
 
     @property
     def topics(self) -> Topics:
@@ -205,6 +232,8 @@ class Settings(BaseSettings):
             "PARTITA_POSTGRES_URL": self.database_url(),
             "PARTITA_LEDGER": self.ledger,
             "PARTITA_STATE_DIR": str(self.state_dir),
+            "PARTITA_LOG_ORIGIN": self.origin,
+            **({"PARTITA_SIGNING_KEY_FILE": str(self.signing_key_file)} if self.signing_key_file else {}),
         }
 
     def _found(self, name: str) -> str:

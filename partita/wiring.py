@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Final
 
+from commands.checkpoints import Checkpoints
 from commands.codec import CommandCodec, OutcomeCodec, command_codec
 from commands.group import Codecs, Decider
 from commands.handler import Handler
@@ -182,7 +183,10 @@ class Wiring:
         return Handler(
             log=log,
             topics=self.topics,
-            events=self.event_codec,
+            codecs=codecs,
+            checkpoints=Checkpoints(
+                topics=self.topics, ledger_origin=self.settings.origin, signers=self.settings.signing_keys.signers()
+            ),
             decider=Decider(self.topics, codecs, policy),
             partition_count=partition_count,
             group_size=self.settings.group_size,

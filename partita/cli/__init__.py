@@ -12,6 +12,7 @@ from partita.cli import (
     entries,
     holds,
     immudb,
+    keys,
     run,
     stack,
     verify,
@@ -36,6 +37,7 @@ app.add_typer(holds.app, name="hold")
 app.add_typer(batches.app, name="batch")
 app.add_typer(audit.app, name="audit")
 app.add_typer(immudb.app, name="immudb")
+app.add_typer(keys.app, name="keys")
 app.command()(demo.demo)
 app.command(epilog=STATUSES)(entries.post)
 app.command(epilog=STATUSES)(bulk.post_many)

@@ -3,12 +3,13 @@
 import asyncio
 import time
 from contextlib import closing
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from events.checkpoint import Verifier
 from partita.cli.output import Exit, Json, err, errors_told, out, print_json, uncut
 from partita.settings import Settings
 from partita.verify.run import Progress as Read
@@ -19,8 +20,14 @@ from partita.wiring import Wiring
 _LINE_EVERY: Final = 5.0
 
 
-def verify(json: Json = False) -> None:
-    """Verify a ledger, which may be in use: the log, what requesters were told, and the tables.
+def verify(
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="A verifier key that may have signed; if not given, all known here."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Verify a ledger, which may be in use: the log, what requesters were told, the checkpoints, and the tables.
 
     The whole log is read and nothing is believed that it says of itself. Of each thing that must always hold, the
     first record that breaks it is named, with its place. Nothing is changed.
@@ -29,7 +36,8 @@ def verify(json: Json = False) -> None:
     """
     report = _Reading()
     with errors_told(as_json=json), closing(Wiring(Settings())) as wiring, closing(report):
-        found = asyncio.run(verify_ledger(wiring, on_progress=report.reached))
+        verifiers = [Verifier.parse(each) for each in key or ()]
+        found = asyncio.run(verify_ledger(wiring, verifiers=verifiers, on_progress=report.reached))
     if json:
         print_json(found.to_dict())
     else:

@@ -11,9 +11,11 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from events.checkpoint import Verifier
 from events.checks import CheckResult, LogAudit
 from events.errors import LogCorrupt
 from events.follow import Ends, SequenceCheck, StoredEvent, read_between
+from events.tree_audit import TreeAudit
 from partita.verify.outcomes import MOST_OUTCOMES, OutcomeAudit
 from partita.wiring import Wiring
 from projections.checks import checks_within
@@ -59,8 +61,15 @@ class Progress:
     total: int
 
 
-async def verify(wiring: Wiring, *, on_progress: Callable[[Progress], None] = lambda _: None) -> Verification:
-    """Look for everything that must always hold in the log, in what was told, and in the tables.
+async def verify(
+    wiring: Wiring,
+    *,
+    verifiers: Sequence[Verifier] = (),
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Verification:
+    """Look for everything that must always hold in the log, in what was told and signed, and in the tables.
+
+    Checkpoints may be signed by `verifiers`; when there are none, by the keys that are known here.
 
     Raises:
         BrokerUnavailable, RegistryUnavailable, ReadModelUnavailable, TopicMissing: it could not be looked at.
@@ -68,7 +77,8 @@ async def verify(wiring: Wiring, *, on_progress: Callable[[Progress], None] = la
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         comparison = await stack.enter_async_context(Comparison(wiring.database))
-        run = _Run(wiring, comparison, await asyncio.to_thread(wiring.partition_count), on_progress)
+        keys = verifiers or wiring.settings.signing_keys.verifiers()
+        run = _Run(wiring, comparison, await asyncio.to_thread(wiring.partition_count), keys, on_progress)
         found = await run.found()
     seconds = time.monotonic() - began
     return Verification(ledger=wiring.settings.ledger, found=found, events=run.log.events, seconds=seconds)
@@ -79,6 +89,7 @@ class _Run:
     wiring: Wiring
     comparison: Comparison
     partitions: int
+    verifiers: Sequence[Verifier]
     on_progress: Callable[[Progress], None]
     log: LogAudit = field(default_factory=LogAudit)
     shown: Mapping[int, int] = field(default_factory=dict)
@@ -90,12 +101,15 @@ class _Run:
     async def found(self) -> dict[str, Sequence[CheckResult]]:
         self.shown = await self.comparison.next_sequences()
         outcomes = await asyncio.to_thread(self._outcomes)
-        ends = await asyncio.to_thread(self._settled_ends)
-        await self._read(outcomes, ends)
+        open_from = await asyncio.to_thread(self._settled_ends, self.wiring.topics.checkpoints, [0])
+        ends = await asyncio.to_thread(self._settled_ends, self.wiring.topics.events, range(self.partitions))
+        trees = await asyncio.to_thread(self._trees, open_from[0])
+        await self._read((self.log, outcomes, trees), ends)
         in_flight = await asyncio.to_thread(self._in_flight, ends)
         tables = await checks_within(self.comparison.connection, self.wiring.database.schema)
         return {
             "log": [*self._of_the_log(in_flight), outcomes.result(self.log.next_sequences)],
+            "checkpoints": [trees.result()],
             "tables": [self._of_the_rows(), *tables],
         }
 
@@ -116,9 +130,18 @@ class _Run:
         audit.complete_from = max(cut_short, default=0)
         return audit
 
-    def _settled_ends(self) -> dict[int, int]:
-        """Return where the events end, once every transaction that is begun now is over."""
-        topic, partitions = self.wiring.topics.events, range(self.partitions)
+    def _trees(self, open_from: int) -> TreeAudit:
+        """Read all checkpoints."""
+        topic = self.wiring.topics.checkpoints
+        audit = TreeAudit(self.wiring.settings.origin, self.partitions, self.verifiers, open_from)
+        end = self._settled_ends(topic, [0])
+        for records in read_between(self.wiring.clients, topic, {0: 0}, end, idle_timeout=ANSWER):
+            for record in records:
+                audit.take_checkpoint(record)
+        return audit
+
+    def _settled_ends(self, topic: str, partitions: Collection[int]) -> dict[int, int]:
+        """Return where partitions of a topic end, once every transaction that is begun now is over."""
         ends = Ends(self.wiring.clients)
         high = ends.high(topic, partitions, timeout=ANSWER)
         deadline = time.monotonic() + ANSWER
@@ -128,13 +151,13 @@ class _Run:
                 return stable
             time.sleep(_PAUSE)
 
-    async def _read(self, outcomes: OutcomeAudit, ends: Mapping[int, int]) -> None:
+    async def _read(self, audits: Sequence[LogAudit | OutcomeAudit | TreeAudit], ends: Mapping[int, int]) -> None:
         total = sum(ends.values())
         stretches = self._stretches(dict.fromkeys(ends, 0), ends)
         while (stretch := await asyncio.to_thread(next, stretches, None)) is not None:
             for stored in stretch:
-                self.log.take(stored)
-                outcomes.take(stored)
+                for audit in audits:
+                    audit.take(stored)
             await self._compare(stretch)
             self.on_progress(Progress(self.log.events, max(total, self.log.events)))
 
@@ -168,7 +191,7 @@ class _Run:
         starts = dict(ends)
         while waiting - answered and not self.corrupt and time.monotonic() < deadline:
             time.sleep(_PAUSE)
-            now = self._settled_ends()
+            now = self._settled_ends(self.wiring.topics.events, range(self.partitions))
             answered |= self._answered_between(starts, now)
             starts = now
         return waiting & answered

@@ -45,7 +45,7 @@ from events.follow import Record
 from events.money import MAX_UNITS
 from events.types import BatchEntry, BatchEntryPosted, BatchPosted, BatchRejected, EntryReserved
 from tests.support.fake_ledger import FakeLedger, Member
-from tests.support.samples import CODECS, CREDIT, DEBIT, TOPICS, UNIT, post
+from tests.support.samples import CODECS, CREDIT, DEBIT, TOPICS, UNIT, post, repeats
 
 PARTITIONS = 4
 ACCOUNTS = ("alice", "bob", "carol", "dave", "erin", "frank")
@@ -259,7 +259,7 @@ def test_a_repeat_is_answered_the_same_and_posts_nothing(bank: Bank) -> None:
     command = batch(debit("alice"), credit("bob"))
     (first,) = bank.do(command)
     (again,) = bank.do(command._replace(reply_key="another"))
-    assert again == first._replace(replayed=True)
+    assert repeats(again, first)
     assert len(bank.entries) == 2
 
 
@@ -268,7 +268,7 @@ def test_a_rejection_is_repeated_though_the_funds_are_there_now(bank: Bank) -> N
     (first,) = bank.do(command)
     bank.do(post("alice", 5 * UNIT, command_id="more"))
     (again,) = bank.do(command)
-    assert again == first._replace(replayed=True)
+    assert repeats(again, first)
 
 
 def test_a_repeat_in_flight_is_answered_when_the_batch_is(bank: Bank) -> None:
@@ -294,7 +294,7 @@ def test_an_id_used_for_another_batch_is_a_conflict(bank: Bank, together: bool) 
     )
     assert len(bank.entries) == 2
     (again,) = bank.do(first)
-    assert again == posted[0]._replace(replayed=True)
+    assert repeats(again, posted[0])
 
 
 def test_a_batch_in_the_wrong_partition_is_rejected_by_name(bank: Bank) -> None:

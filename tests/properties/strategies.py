@@ -138,9 +138,12 @@ events: st.SearchStrategy[Event] = st.one_of([of(kind) for kind in EVENT_TYPES])
 outcomes: st.SearchStrategy[tuple[type[Any], Outcome]] = st.sampled_from(
     [(command, event) for command, kinds in OUTCOME_EVENTS.items() for event in kinds]
 ).flatmap(
-    lambda pair: st.tuples(st.just(pair[0]), st.builds(Outcome, st.booleans(), st.integers(0, 999), of(pair[1])))
+    lambda pair: st.tuples(
+        st.just(pair[0]),
+        st.builds(Outcome, st.booleans(), st.integers(0, 999), of(pair[1]), st.none(), st.none()),
+    )
 )
-"""A type of command, and an outcome that it can have."""
+"""A type of command, and an outcome that it can have, of no tree."""
 
 _few: dict[str, st.SearchStrategy[Any]] = {
     "command_id": st.sampled_from([f"c-{i}" for i in range(12)]),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import schemas
-from commands.codec import Outcome
+from commands.codec import Outcome, tree_head
 from commands.payload import payload_hash
 from commands.types import COMMAND_TYPES, STEP_TYPES, Command, Step
 from events import money
@@ -31,13 +31,17 @@ def test_every_event_comes_back(event: Event) -> None:
     assert type(decoded) is type(event)
 
 
-@given(some.outcomes)
-def test_every_outcome_comes_back(asked: tuple[type[Any], Outcome]) -> None:
+@given(some.outcomes, st.integers(0, 2**63 - 1), st.binary(min_size=32, max_size=32))
+def test_every_outcome_comes_back(asked: tuple[type[Any], Outcome], size: int, root: bytes) -> None:
+    """One that is in the log also when it is sealed; one that is in no log has no tree."""
     command, outcome = asked
     event = CODECS.events.encode(outcome.event)
     data = CODECS.outcomes.encode(command, replayed=outcome.replayed, partition=outcome.partition, event=event)
     assert CODECS.outcomes.decode(data) == outcome
     assert event[5:] in data
+    sealed = CODECS.outcomes.decode(CODECS.outcomes.seal(data, {outcome.partition: tree_head(size, root)}))
+    in_log = outcome.event.sequence >= 0
+    assert sealed == (outcome._replace(tree_size=size, merkle_root=root) if in_log else outcome)
 
 
 MONEY = ("amount", "running_balance", "balance", "held", "remaining", "floor")

@@ -29,6 +29,7 @@ def check(ledger: FakeLedger, asked: Asked, processes: Sequence[Process], circum
     """See that all invariants hold; raises `Broken`."""
     found = gather(ledger, asked, circumstances)
     _check_log(found.events)
+    _check_trees(ledger)
     _check_writers(ledger)
     one_handler = OneHandler(found)
     one_handler.decide_again()
@@ -51,6 +52,12 @@ def _check_log(events: Sequence[StoredEvent]) -> None:
         recorded[item.partition] = item.event.recorded_at
     for result in audit.results():
         demand(result.ok, f"{result.name}: {result.detail}")
+
+
+def _check_trees(ledger: FakeLedger) -> None:
+    """I5, I8: every checkpoint is a head of the log's tree, and requesters were told of nothing else."""
+    fault = ledger.tree_fault()
+    demand(fault is None, f"I5: {fault}")
 
 
 def _check_writers(ledger: FakeLedger) -> None:

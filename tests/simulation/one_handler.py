@@ -1,8 +1,9 @@
-"""All is decided again, by one handler that nothing befalls: every byte must be the same."""
+"""All is decided again, by one handler that nothing befalls: every event and every outcome must be the same."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from commands.codec import Outcome
 from commands.group import Reading
 from commands.state import Draft, PartitionState
 from commands.types import Policy
@@ -92,8 +93,19 @@ class OneHandler:
             said += out
         return said
 
-    def _comparable(self, messages: Sequence[Outgoing]) -> list[Outgoing]:
-        return [m for m in messages if m.topic != TOPICS.outcomes or (m.key or b"").decode() not in self.waiting]
+    def _comparable(self, messages: Sequence[Outgoing]) -> tuple[list[Outgoing], list[tuple[str, Outcome]]]:
+        """Return what does not depend on which commands were taken together: all but the trees and their heads."""
+        others = [m for m in messages if m.topic not in (TOPICS.outcomes, TOPICS.checkpoints)]
+        told = [
+            ((m.key or b"").decode(), CODECS.outcomes.decode(m.value or b""))
+            for m in messages
+            if m.topic == TOPICS.outcomes
+        ]
+        return others, [
+            (key, outcome._replace(tree_size=None, merkle_root=None))
+            for key, outcome in told
+            if key not in self.waiting
+        ]
 
 
 def _draft(state: PartitionState, known: Owned) -> Draft:

@@ -176,7 +176,13 @@ class Requests:
     def _change_status(self, account_id: str) -> AccountCommand:
         """Draw a change of one of the accounts; an account in use is soon unfrozen again."""
         if self._random.random() < 0.5:
-            kinds: tuple[type[Any], ...] = (FreezeAccount, UnfreezeAccount, UnfreezeAccount, CloseAccount)
+            kinds: tuple[type[Any], ...] = (
+                FreezeAccount,
+                FreezeAccount,
+                UnfreezeAccount,
+                UnfreezeAccount,
+                CloseAccount,
+            )
         else:
             account_id, kinds = IDLE, (CloseAccount, ReopenAccount)
         command: AccountCommand = self._random.choice(kinds)(*self._head(account_id))

@@ -1,6 +1,6 @@
 """A ledger on the fake cluster: handlers that are turned by hand, commands for them, and what became of these."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from commands.codec import Outcome
@@ -9,14 +9,16 @@ from commands.handler import Handler, Turn
 from commands.restore import Restorer
 from commands.types import Command, Policy, key_of
 from events.account import Account
+from events.checkpoint import Checkpoint, origin_of, read
 from events.checks import LogAudit
 from events.errors import LedgerError
 from events.follow import SequenceCheck, StoredEvent
+from events.tree_audit import TreeAudit
 from events.types import CommandRejected
 from tests.support.fake_cluster import FakeCluster
 from tests.support.fake_log import FakeLog
 from tests.support.memory_store import MemoryStores
-from tests.support.samples import CODECS, NOON, TOPICS, decider
+from tests.support.samples import CHECKPOINTS, CODECS, NOON, SIGNER, TOPICS, decider
 
 MOST_TURNS = 1000
 
@@ -52,7 +54,8 @@ class FakeLedger:
         handler = Handler(
             log=log,
             topics=TOPICS,
-            events=CODECS.events,
+            codecs=CODECS,
+            checkpoints=CHECKPOINTS,
             decider=decider(Policy(asset_scales={"JPY": 0})),
             partition_count=self.partitions,
             group_size=self.group_size,
@@ -73,6 +76,7 @@ class FakeLedger:
 
     def accounts(self) -> dict[str, Account]:
         """Return the accounts as the log tells them; see that all invariants hold and no outcome is false."""
+        assert self.tree_fault() is None
         audit = LogAudit()
         stored = self.events()
         for item in stored:
@@ -83,9 +87,29 @@ class FakeLedger:
             assert known[outcome.partition, outcome.event.sequence] == outcome.event
         return audit.accounts
 
+    def tree_fault(self) -> str | None:
+        """Return what is wrong with the checkpoints, or with the trees that requesters were told of."""
+        audit = TreeAudit(CHECKPOINTS.ledger_origin, self.partitions, [SIGNER.verifier], open_from=2**62)
+        heads = set()
+        for record in self.cluster.visible(TOPICS.checkpoints, 0):
+            audit.take_checkpoint(record)
+            heads.add(read((record.value or b"").decode()))
+        for item in self.events():
+            audit.take(item)
+        untrue = (f"{told} tells of another tree" for told in self.outcomes() if not _true(told, heads))
+        return audit.result().detail or next(untrue, None)
+
     def rejections(self) -> list[str]:
         """Return the codes of what was rejected."""
         return [item.event.code for item in self.events() if isinstance(item.event, CommandRejected)]
+
+
+def _true(told: Outcome, heads: Collection[Checkpoint]) -> bool:
+    """Whether an outcome tells of a tree that was signed and has its event; of none when it is in no log."""
+    if told.tree_size is None or told.merkle_root is None:
+        return told.event.sequence < 0
+    head = Checkpoint(origin_of(CHECKPOINTS.ledger_origin, told.partition), told.tree_size, told.merkle_root)
+    return head in heads and 0 <= told.event.sequence < head.size
 
 
 @dataclass

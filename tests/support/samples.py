@@ -3,7 +3,8 @@
 from typing import Any
 
 import schemas
-from commands.codec import OutcomeCodec, command_codec
+from commands.checkpoints import Checkpoints
+from commands.codec import Outcome, OutcomeCodec, command_codec
 from commands.group import Codecs, Decider
 from commands.state import PartitionState
 from commands.types import (
@@ -26,6 +27,7 @@ from commands.types import (
     key_of,
 )
 from events.account import Account
+from events.checkpoint import Signer
 from events.codec import Undecodable, event_codec
 from events.follow import Record
 from events.money import UNITS_PER_WHOLE
@@ -88,6 +90,14 @@ def codecs() -> Codecs:
 
 
 CODECS = codecs()
+SIGNER = Signer.generate("partita.test/t")
+CHECKPOINTS = Checkpoints(topics=TOPICS, ledger_origin=SIGNER.verifier.name, signers=[SIGNER])
+"""One key for all tests: who reads a checkpoint needs to know it."""
+
+
+def repeats(again: Outcome, first: Outcome) -> bool:
+    """Whether it is the same outcome once more; only the tree that it tells of may have grown."""
+    return again.replayed and again[1:3] == first[1:3] and (again.tree_size or 0) >= (first.tree_size or 0)
 
 
 def decider(policy: Policy | None = None) -> Decider:

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from events.errors import LedgerError
 from events.follow import Ends
 from partita import LedgerEngine, Settings
+from partita.keys import SigningKeys
 from partita.wiring import Wiring
 
 PARTITIONS = 4
@@ -119,8 +120,17 @@ class Ledger:
             "ledger": self.name,
             "partitions": PARTITIONS,
             "state_dir": self.directory / "state",
+            "signing_key_file": self.signing_key_file,
         }
         return Settings(**{**given, **self.options, **options})
+
+    @property
+    def signing_key_file(self) -> Path:
+        """A key of its own, made when it is first asked for."""
+        path = self.directory / "signing.key"
+        if not path.exists():
+            SigningKeys(path=path, name=f"partita.local/{self.name}").make()
+        return path
 
     def wiring(self, **options: Any) -> Wiring:
         """Return what makes clients for it."""
@@ -141,6 +151,7 @@ class Ledger:
             "LEDGER": given.ledger,
             "PARTITIONS": given.partitions,
             "STATE_DIR": given.state_dir,
+            "SIGNING_KEY_FILE": given.signing_key_file,
             "CONNECT_TIMEOUT": given.connect_timeout,
             "IMPLICIT_OPENING": given.implicit_opening,
             "GROUP_PROTOCOL": given.group_protocol,

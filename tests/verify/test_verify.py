@@ -9,7 +9,9 @@ import asyncpg
 import pytest
 from typer.testing import CliRunner
 
+from events.checkpoint import Checkpoint, sign
 from events.follow import Ends, StoredEvent, read_all
+from events.merkle import leaf_hash
 from events.types import BatchEntryPosted, EntryPosted
 from partita.cli import app
 from partita.verify.run import Progress, verify
@@ -86,6 +88,7 @@ async def test_an_honest_ledger_holds(honest: Ledger) -> None:
     assert checked["log"].keys() == {"I1", "I2", "I3", "I4", "I5", "I6"}
     assert checked["tables"]["I7 rows"] == found.events
     assert checked["log"]["I2"] >= 15
+    assert checked["checkpoints"]["I5 checkpoints"] >= 15
 
 
 def test_it_is_told_in_a_terminal_and_as_json(honest: Ledger) -> None:
@@ -176,17 +179,47 @@ async def test_all_of_it_was_put_right_again(honest: Ledger) -> None:
     assert await broken(honest) == {}
 
 
-async def test_an_event_that_was_forged_onto_the_topic_is_named(honest: Ledger) -> None:
-    """Last of this module: what is in the log stays there."""
-    stored = first(honest, "ann")
-    wiring = honest.wiring()
-    topic, partition = wiring.topics.events, stored.partition
-    at = Ends(wiring.clients).stable(topic, [partition], timeout=10)[partition]
-    producer = wiring.clients.producer()
-    producer.produce(topic, stored.data, b"ann", partition)
-    assert producer.flush(10) == 0
+def append(ledger: Ledger, topic: str, partition: int, value: bytes) -> int:
+    """Produce a record as anybody could who may write to the topic, and return its offset."""
+    with closing(ledger.wiring()) as wiring:
+        at = Ends(wiring.clients).stable(topic, [partition], timeout=10)[partition]
+        producer = wiring.clients.producer()
+        producer.produce(topic, value, b"forged", partition)
+        assert producer.flush(10) == 0
+    return at
+
+
+async def test_an_event_that_takes_the_next_place_is_in_no_checkpoint(honest: Ledger) -> None:
+    """It is written by somebody who knows the schema and counts well, and has no key."""
+    found = events(honest)
+    stored = first(honest, "ben")
+    following = 1 + max(other.event.sequence for other in found if other.partition == stored.partition)
+    with closing(honest.wiring()) as wiring:
+        forged = wiring.event_codec.encode(stored.event._replace(sequence=following))
+    append(honest, honest.settings().topics.events, stored.partition, forged)
+    told = (await broken(honest))["checkpoints I5 checkpoints"]
+    assert told == f"partition {stored.partition}: sequence {following} and 0 after it are in no checkpoint"
+
+
+async def test_a_checkpoint_that_is_signed_again_with_a_shorter_tree_is_named(honest: Ledger) -> None:
+    """By whoever has the key: the tree is one that the log once had."""
+    settings = honest.settings()
+    (signer,) = settings.signing_keys.signers()
+    opened = next(stored for stored in events(honest) if stored.partition == 1)
+    shorter = Checkpoint(f"{settings.origin}/1", 1, leaf_hash(opened.data))
+    at = append(honest, settings.topics.checkpoints, 0, sign(shorter, [signer]).encode())
     found = await broken(honest)
-    assert f"partition {partition}, offset {at}: a duplicate" in found["log I5 log"]
+    assert found["checkpoints I5 checkpoints"].startswith(
+        f"checkpoint at offset {at}: partition 1 has 1 events, and had"
+    )
+
+
+async def test_an_event_that_was_forged_onto_the_topic_is_named(honest: Ledger) -> None:
+    """Last of this module, like the two before: what is in the log stays there."""
+    stored = first(honest, "ann")
+    at = append(honest, honest.settings().topics.events, stored.partition, stored.data)
+    found = await broken(honest)
+    assert f"partition {stored.partition}, offset {at}: a duplicate" in found["log I5 log"]
 
 
 def test_a_ledger_that_is_not_there_is_told(honest: Ledger) -> None:
