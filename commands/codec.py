@@ -101,9 +101,9 @@ class OutcomeCodec:
         """
         partition, at = read_long(outcome, HEADER.size + 1)
         rest = at + len(_NO_TREE)
-        _, body = read_long(outcome, rest)
-        sequence, _ = read_long(outcome, body)
-        return outcome if sequence < 0 else b"".join((outcome[:at], heads[partition], outcome[rest:]))
+        if outcome[rest + 1] & 1:  # after the branch, of which there are few: the event's sequence, a negative one
+            return outcome
+        return b"".join((outcome[:at], heads[partition], outcome[rest:]))
 
     def decode(self, data: bytes) -> Outcome:
         """Return the outcome in `data`; raises `Undecodable`."""

@@ -209,7 +209,7 @@ class Handler:
 
         Outcomes come last: they tell of the tree as it is when all is decided.
         """
-        appended, tally = 0, self._tally
+        appended, tally, last = 0, self._tally, self._topics.outcomes
         outcomes: list[Outgoing] = []
         for p, group in by_partition.items():
             draft = drafts[p]
@@ -219,8 +219,8 @@ class Handler:
                 most = _MOST_APPENDED - appended
                 out = self._decider.decide(drafts, draft, group[i : i + _APPEND_EVERY], most=most)
                 tally = tally.after(out)
-                self._log.append([message for message in out if message.topic != self._topics.outcomes])
-                outcomes += (message for message in out if message.topic == self._topics.outcomes)
+                self._log.append([message for message in out if message.topic != last])
+                outcomes += [message for message in out if message.topic == last]
                 appended += len(out)
         self._append_heads(drafts, outcomes)
         return appended, tally
@@ -230,7 +230,7 @@ class Handler:
         heads = {draft.partition: tree_head(draft.next_sequence, draft.root) for draft in drafts}
         seal = self._codecs.outcomes.seal
         messages = [self._checkpoints.of(draft) for draft in drafts if draft.has_grown]
-        messages += [told._replace(value=seal(told.value or b"", heads)) for told in outcomes]
+        messages += [Outgoing(topic, None, key, seal(value or b"", heads)) for topic, _, key, value, _ in outcomes]
         for i in range(0, len(messages), _APPEND_EVERY):
             self._log.append(messages[i : i + _APPEND_EVERY])
 
