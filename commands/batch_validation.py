@@ -1,6 +1,5 @@
 """What a batch must look like before any account is asked. Pure; the client and the handler both use it."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -72,9 +71,12 @@ def check_batch(command: BatchCommand, policy: Policy) -> tuple[int | None, Reje
 
 def _check_size(command: PostBatch) -> Rejected | None:
     """See that the events of the batch, which hold all of its texts, fit into messages."""
-    texts = [command.metadata, *(part for e in command.entries for part in (e.account_id, e.reference, e.metadata))]
-    if sum(len(text) for text in texts if text) <= MAX_BATCH_TEXT // 4:
+    characters = len(command.metadata or "")
+    for e in command.entries:
+        characters += len(e.account_id) + len(e.reference or "") + len(e.metadata or "")
+    if characters <= MAX_BATCH_TEXT // 4:
         return None
+    texts = [command.metadata, *(part for e in command.entries for part in (e.account_id, e.reference, e.metadata))]
     if sum(len(text.encode("utf-8", "surrogatepass")) for text in texts if text) <= MAX_BATCH_TEXT:
         return None
     return InvalidBatch(f"the account ids, references and metadata of a batch take at most {MAX_BATCH_TEXT} bytes")
@@ -95,18 +97,20 @@ def check_entry(entry: BatchEntry | PlacedEntry, policy: Policy) -> Rejected | N
 
 
 def _check_balance(entries: Sequence[BatchEntry]) -> Rejected | None:
-    debited, credited = Counter[str](), Counter[str]()
+    sums: dict[str, int] = {}
     for entry in entries:
-        (debited if entry.entry_type is EntryType.DEBIT else credited)[entry.asset] += entry.amount
-    for asset in sorted({*debited, *credited}):
-        if debited[asset] != credited[asset]:
-            return BatchUnbalanced(asset, to_decimal(debited[asset]), to_decimal(credited[asset]))
-    return None
+        change = entry.amount if entry.entry_type is EntryType.CREDIT else -entry.amount
+        sums[entry.asset] = sums.get(entry.asset, 0) + change
+    if not any(sums.values()):
+        return None
+    asset = min(asset for asset, units in sums.items() if units)
+    debits = sum(e.amount for e in entries if e.asset == asset and e.entry_type is EntryType.DEBIT)
+    return BatchUnbalanced(asset, to_decimal(debits), to_decimal(debits + sums[asset]))
 
 
 def canonical_batch(command: BatchCommand) -> tuple[BatchCommand, tuple[int | None, Rejected] | None]:
     """Return the batch with all metadata in canonical form; or as it is, the entry with a fault, and the fault."""
-    if isinstance(command, ReverseBatch):
+    if isinstance(command, ReverseBatch) or _has_no_metadata(command):
         return command, None
     leg: int | None = None
     entries: list[BatchEntry] = []
@@ -120,3 +124,7 @@ def canonical_batch(command: BatchCommand) -> tuple[BatchCommand, tuple[int | No
     except InvalidMetadata as fault:
         return command, (leg, fault)
     return command._replace(metadata=metadata, entries=tuple(entries)), None
+
+
+def _has_no_metadata(command: PostBatch) -> bool:
+    return command.metadata is None and all(entry.metadata is None for entry in command.entries)

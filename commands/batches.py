@@ -37,7 +37,7 @@ from commands.types import (
 )
 from events.batch import Flight
 from events.codec import EventCodec
-from events.partitioner import home_of
+from events.partitioner import home_of, partition_of
 from events.types import (
     BatchCommitted,
     BatchPosted,
@@ -149,7 +149,7 @@ class Batches:
                 out.tell(another.kind, another.reply_key, home.partition, data, replayed=True)
 
     def _post(self, drafts: Drafts, home: Draft, asked: Asked, command: PostBatch, out: Outbox) -> None:
-        expected = home_of(command.command_id, home.partition_count)
+        expected = partition_of(command.command_id, home.partition_count)
         if expected != home.partition:
             fault = WrongPartition(command.command_id, home.partition, expected)
             self._reject(home, asked, Refusal(None, fault), out)
@@ -186,8 +186,9 @@ class Batches:
 
     def _begin(self, drafts: Drafts, home: Draft, asked: Asked, flight: Flight, out: Outbox) -> None:
         """Post the batch at once if this handler has all partitions; else ask them to promise."""
-        mine = {p: draft for p in flight.partitions if (draft := drafts.get(p)) is not None}
-        if len(mine) == len(flight.partitions):
+        partitions = flight.partitions
+        mine = {p: draft for p in partitions if (draft := drafts.get(p)) is not None}
+        if len(mine) == len(partitions):
             self._post_at_once(mine, home, asked, flight, out)
         elif asked.command.dry_run:
             self._reject(home, asked, Refusal(None, DryRunNotPossible(asked.command.command_id)), out)

@@ -39,16 +39,19 @@ def refusal(
     `now` is the time of the entry's partition: one may be ahead of another, and a lock ends by its own.
     """
     accounts: dict[str, Account] = {}
-    for entry in entries:
+    last = len(entries) - 1
+    for number, entry in enumerate(entries):
         account = accounts.get(entry.account_id) or account_of(entry)
         if fault := _broken_rule(account, entry, policy, forced=forced, now=now(entry)):
             return Refusal(entry.leg, fault)
-        accounts[entry.account_id] = promised(account, entry.entry_type, entry.asset, entry.amount)
+        if number < last:  # for the entries to come
+            accounts[entry.account_id] = promised(account, entry.entry_type, entry.asset, entry.amount)
     return None
 
 
 def _broken_rule(account: Account, entry: PlacedEntry, policy: Policy, *, forced: bool, now: int) -> Rejected | None:
-    if fault := locked_out(account, entry.account_id, entry.lock_token, now):
+    may_be_locked = account.locked_until > now or entry.lock_token is not None
+    if may_be_locked and (fault := locked_out(account, entry.account_id, entry.lock_token, now)):
         return fault
     if entry.expected_version is not None and entry.expected_version != account.version:
         return VersionConflict(entry.account_id, entry.expected_version, account.version)

@@ -43,6 +43,7 @@ from events.errors import LogCorrupt
 from events.follow import StoredEvent
 from events.merkle import grow, leaf_hash, root_of
 from events.types import (
+    AccountAnswer,
     AccountEvent,
     Answer,
     BatchEntryPosted,
@@ -215,9 +216,13 @@ class Draft:
 
     def record(self, event: AccountEvent | BatchEvent, data: bytes) -> None:
         """Put the next event on top; `data` is its bytes as they go to the log."""
-        if isinstance(event, EntryPosted):  # nearly all
+        if isinstance(event, EntryPosted):  # nearly all, with the next
             self._answers[answer_key(event.account_id, event.command_id)] = Kept(event.payload_hash, data)
             self._accounts[event.account_id] = evolve(self.account(event.account_id), event)
+        elif isinstance(event, BatchEntryPosted):
+            self._accounts[event.account_id] = evolve(self.account(event.account_id), event)
+            if event.reserved:
+                self._record_promise(event)
         elif isinstance(event, BatchEvent):
             self._record_batch(event, data)
         else:
@@ -226,13 +231,15 @@ class Draft:
         self.next_sequence = event.sequence + 1
         self._last = data
 
-    def _record_account(self, event: AccountEvent, data: bytes) -> None:
+    def _record_promise(self, event: Promise | BatchEntryPosted) -> None:
+        before = self.promises(event.batch_id)
+        self._promises[event.batch_id] = evolve_promises(before, self.partition, event)
+
+    def _record_account(self, event: AccountAnswer | Promise, data: bytes) -> None:
         if not isinstance(event, CommandRejected):
             self._accounts[event.account_id] = evolve(self.account(event.account_id), event)
-        if isinstance(event, Promise | BatchEntryPosted):
-            if not isinstance(event, BatchEntryPosted) or event.reserved:
-                before = self.promises(event.batch_id)
-                self._promises[event.batch_id] = evolve_promises(before, self.partition, event)
+        if isinstance(event, Promise):
+            self._record_promise(event)
             return
         if isinstance(event, HoldEvent):
             hold = self.hold(event.account_id, event.hold_id)

@@ -80,10 +80,11 @@ class Hold(NamedTuple):
 
 def evolve(account: Account, event: AccountEvent) -> Account:
     """Return the account after `event`. Never validates: what is in the log has happened."""
-    if isinstance(event, EntryPosted):  # nearly all
-        balances = {**account.balances, event.asset: account.balance(event.asset) + event.change}
-        status = account.status or AccountStatus.OPEN  # the first credit opens it
-        return Account(account.version + 1, balances, account.held, status, *account[4:])
+    if isinstance(event, EntryPosted):  # nearly all, with the next
+        return _moved(account, account, event)
+    if isinstance(event, BatchEntryPosted):
+        kept = promised(account, event.entry_type, event.asset, -event.amount) if event.reserved else account
+        return _moved(account, kept, event)
     return (
         account
         if isinstance(event, CommandRejected)
@@ -92,7 +93,7 @@ def evolve(account: Account, event: AccountEvent) -> Account:
 
 
 def _changed(  # noqa: C901  # a case for each event
-    account: Account, event: HoldEvent | StatusEvent | LockEvent | Promise | BatchEntryPosted
+    account: Account, event: HoldEvent | StatusEvent | LockEvent | Promise
 ) -> Account:
     match event:
         case HoldPlaced():
@@ -102,8 +103,10 @@ def _changed(  # noqa: C901  # a case for each event
             return account._replace(balances=balances, held=_plus(account.held, event.asset, -event.amount))
         case HoldReleased():
             return account._replace(held=_plus(account.held, event.asset, -event.amount))
-        case EntryReserved() | EntryReleased() | BatchEntryPosted():
-            return _batched(account, event)
+        case EntryReserved():
+            return promised(account, event.entry_type, event.asset, event.amount)
+        case EntryReleased():
+            return promised(account, event.entry_type, event.asset, -event.amount)
         case AccountOpened():
             return account._replace(status=AccountStatus.OPEN, floor=event.floor, assets=tuple(event.assets))
         case AccountFrozen():
@@ -120,25 +123,17 @@ def _changed(  # noqa: C901  # a case for each event
             assert_never(unreachable)
 
 
-def _batched(account: Account, event: Promise | BatchEntryPosted) -> Account:
-    match event:
-        case EntryReserved():
-            return promised(account, event.entry_type, event.asset, event.amount)
-        case EntryReleased():
-            return promised(account, event.entry_type, event.asset, -event.amount)
-        case BatchEntryPosted():
-            balances = {**account.balances, event.asset: account.balance(event.asset) + event.change}
-            status = account.status or AccountStatus.OPEN  # its first credit opens it
-            kept = promised(account, event.entry_type, event.asset, -event.amount) if event.reserved else account
-            return kept._replace(balances=balances, status=status)
-        case _ as unreachable:
-            assert_never(unreachable)
+def _moved(before: Account, kept: Account, event: EntryPosted | BatchEntryPosted) -> Account:
+    """Return the account with its balance moved; `kept` is what is reserved of it after the event."""
+    balances = {**before.balances, event.asset: before.balances.get(event.asset, 0) + event.change}
+    status = before.status or AccountStatus.OPEN  # the first credit opens it
+    return Account(before.version + 1, balances, kept.held, status, *kept[4:])
 
 
 def promised(account: Account, entry_type: EntryType, asset: str, amount: int) -> Account:
     """Return the account with an entry of a batch promised; a negative `amount` takes a promise back."""
     if entry_type is EntryType.DEBIT:
-        return account._replace(held=_plus(account.held, asset, amount))
+        return Account(account.version, account.balances, _plus(account.held, asset, amount), *account[3:])
     return account._replace(expected=_plus(account.expected, asset, amount))
 
 
