@@ -12,26 +12,17 @@ from events.types import AccountStatus
 
 units = st.integers(-MAX_UNITS, MAX_UNITS)
 amounts = st.dictionaries(st.text(max_size=8), units, max_size=3)
-plain = st.builds(
-    Account,
+first_four = (st.integers(0, 2**63 - 1), amounts, amounts, st.sampled_from([None, *AccountStatus]))
+rest = (
+    st.none() | units,
+    st.lists(st.text(max_size=8), max_size=3).map(tuple),
+    st.booleans(),
+    amounts,
     st.integers(0, 2**63 - 1),
-    amounts,
-    amounts,
-    st.sampled_from([None, *AccountStatus]),
+    st.integers(0, 2**63 - 1),
 )
-full = st.builds(
-    Account,
-    version=st.integers(0, 2**63 - 1),
-    balances=amounts,
-    held=amounts,
-    status=st.sampled_from([None, *AccountStatus]),
-    floor=st.none() | units,
-    assets=st.lists(st.text(max_size=8), max_size=3).map(tuple),
-    permanent=st.booleans(),
-    expected=amounts,
-    lock_token=st.integers(0, 2**63 - 1),
-    locked_until=st.integers(0, 2**63 - 1),
-)
+plain = st.tuples(*first_four).map(lambda fields: Account(*fields))
+full = st.tuples(*first_four, *rest).map(lambda fields: Account(*fields))
 
 
 @given(plain | full)
