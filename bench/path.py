@@ -14,7 +14,7 @@ from bench.ledger import Bench
 from partita.demo.processes import SERVICES, Services
 from partita.demo.traffic import Record, Traffic
 from partita.demo.watch import LagWatch
-from partita.demo.workload import Ask, asks
+from partita.demo.workload import ENTRIES, Ask, asks
 from partita.wiring import Wiring
 
 _ACCOUNTS = 1_000
@@ -57,7 +57,7 @@ def _measured(
     watch.most = 0
     meter = CpuMeter(bench.processes(**services.pids()))
     lags: list[int] = []
-    stream = asks(10**9, _ACCOUNTS, reply_key=f"bench-{run_id}", run=run_id, seed=1)
+    stream = asks(10**9, _ACCOUNTS, reply_key=f"bench-{run_id}", run=run_id, seed=1, mix=ENTRIES)
     paced = _until(stream, seconds) if rate is None else _paced(stream, seconds, rate, traffic)
     traffic.run(paced, on_progress=lambda _: lags.append(watch.lag or 0))
     record = traffic.record

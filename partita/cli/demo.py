@@ -108,7 +108,7 @@ class _RichScreen(Screen):
         rejected = record.rejected.total()
         self.live.update(
             f"  {record.answered:,} of {record.asked:,} asked are answered  {rate:,.0f}/s  "
-            f"accepted {record.accepted:,}  rejected {rejected:,}  repeats {record.repeats:,}  "
+            f"accepted {record.accepted.total():,}  rejected {rejected:,}  repeats {record.repeats:,}  "
             f"projection {lag or 0:,} behind"
         )
 
@@ -122,7 +122,8 @@ def _show(report: Report) -> None:
     table.add_column(justify="left")
     table.add_column(justify="right")
     table.add_row("commands", f"{record.asked:,}")
-    table.add_row("accepted", f"{record.accepted:,}")
+    for what, count in record.accepted.most_common():
+        table.add_row(f"accepted: {what}", f"{count:,}")
     for code, count in record.rejected.most_common():
         table.add_row(f"rejected: {code}", f"{count:,}")
     table.add_row("repeats recognised", f"{record.repeats:,}")

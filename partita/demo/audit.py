@@ -7,8 +7,8 @@ from events.account import Account
 from events.checks import CheckResult, LogAudit
 from events.follow import StoredEvent, read_all
 from events.money import to_text, to_units
-from events.types import BatchEvent, PartitionOpened
-from partita.demo.traffic import Question, Record
+from events.types import Answer
+from partita.demo.traffic import Record, question_of
 from partita.wiring import Wiring
 from projections.checks import check_all
 from projections.database import Database
@@ -60,9 +60,9 @@ class _Told:
 
     def take(self, stored: StoredEvent) -> None:
         event = stored.event
-        if isinstance(event, PartitionOpened | BatchEvent):
+        if not isinstance(event, Answer):
             return
-        question = Question(event.account_id, event.command_id, event.payload_hash)
+        question = question_of(event)
         told = self._record.told.get(question)
         if told is None:
             return

@@ -67,7 +67,7 @@ class Report:
         return {
             "ok": self.ok,
             "commands": self.record.asked,
-            "accepted": self.record.accepted,
+            "accepted": dict(self.record.accepted),
             "rejected": dict(self.record.rejected),
             "repeats_recognised": self.record.repeats,
             "commands_per_second": round(self.commands_per_second),

@@ -6,24 +6,40 @@ that the demo itself fills.
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import TopicPartition
 
 from commands.codec import Outcome
 from commands.payload import payload_hash
-from commands.types import PostEntry
+from commands.types import Command, key_of
 from events.errors import LedgerError
 from events.follow import Ends
 from events.partitioner import partition_of
-from events.types import BatchPosted, BatchRejected, CommandRejected
+from events.types import (
+    Answer,
+    BatchPosted,
+    BatchRejected,
+    CommandRejected,
+    EntryPosted,
+    HoldPlaced,
+    HoldReleased,
+    HoldSettled,
+)
 from partita.demo.workload import Ask, Kind
 from partita.wiring import Wiring
 
 _STALLED: Final = 120.0
 _MOST: Final = 1000
+_BECOMES: Final[Mapping[type[Any], str]] = {
+    EntryPosted: "entries",
+    BatchPosted: "transfers",
+    HoldPlaced: "holds placed",
+    HoldSettled: "holds settled",
+    HoldReleased: "holds released",
+}
 
 
 class Stalled(LedgerError):
@@ -31,9 +47,9 @@ class Stalled(LedgerError):
 
 
 class Question(NamedTuple):
-    """What an outcome answers."""
+    """What an outcome answers. `key` is that of the command: its account or its batch."""
 
-    account_id: str
+    key: str
     command_id: str
     payload_hash: bytes
 
@@ -48,13 +64,13 @@ class Told(NamedTuple):
 
 @dataclass(slots=True)
 class Record:
-    """All that was asked and told.
+    """All that was asked and told; what was accepted is counted by what came of it, what was rejected by the rule.
 
     `latencies` are in seconds; `reached` is the highest sequence told of each partition.
     """
 
     asked: int = 0
-    accepted: int = 0
+    accepted: Counter[str] = field(default_factory=Counter)
     repeats: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
@@ -117,7 +133,7 @@ class Traffic:
         question = _question(command)
         self._unanswered.setdefault(question, deque()).append((time.monotonic(), ask.kind))
         self._producer.produce(
-            self._topics.commands, self._wiring.command_codec.encode(command), command.account_id.encode()
+            self._topics.commands, self._wiring.command_codec.encode(command), question.key.encode()
         )
         self._producer.poll(0)
         self.record.asked += 1
@@ -136,8 +152,7 @@ class Traffic:
 
     def _take(self, outcome: Outcome) -> None:
         event = outcome.event
-        assert not isinstance(event, BatchPosted | BatchRejected), "no batch was asked"
-        question = Question(event.account_id, event.command_id, event.payload_hash)
+        question = question_of(event)
         waiting = self._unanswered.get(question)
         if not waiting:
             self.record.unexpected.append(event.command_id)
@@ -156,10 +171,10 @@ class Traffic:
         match outcome.event:
             case _ if outcome.replayed:
                 self.record.repeats += 1
-            case CommandRejected(code=code):
+            case CommandRejected(code=code) | BatchRejected(code=code):
                 self.record.rejected[code] += 1
-            case _:
-                self.record.accepted += 1
+            case accepted:
+                self.record.accepted[_BECOMES[type(accepted)]] += 1
         if (kind is Kind.REPEAT and not outcome.replayed) or (kind is Kind.CONFLICT and not _conflicts(outcome)):
             self.record.unexpected.append(outcome.event.command_id)
 
@@ -173,8 +188,14 @@ class Traffic:
 
 
 def _conflicts(outcome: Outcome) -> bool:
-    return isinstance(outcome.event, CommandRejected) and outcome.event.code == "IdempotencyConflict"
+    return isinstance(outcome.event, CommandRejected | BatchRejected) and outcome.event.code == "IdempotencyConflict"
 
 
-def _question(command: PostEntry) -> Question:
-    return Question(command.account_id, command.command_id, payload_hash(command))
+def _question(command: Command) -> Question:
+    return Question(key_of(command), command.command_id, payload_hash(command))
+
+
+def question_of(event: Answer) -> Question:
+    """Return the question that `event` answers."""
+    key = event.command_id if isinstance(event, BatchPosted | BatchRejected) else event.account_id
+    return Question(key, event.command_id, event.payload_hash)

@@ -9,6 +9,8 @@ from events.follow import read_all
 from events.money import to_units
 from events.types import BatchPosted, EntryType
 from partita import LedgerBatch
+from projections.checks import check_all
+from projections.database import Database
 from tests.chaos.bank import OPENING, Bank, Told, Transfer
 from tests.support.services import Ledger
 
@@ -30,8 +32,8 @@ def check_log(audit: LogAudit, bank: Bank) -> list[CheckResult]:
     return [*audit.results(), _conserved(audit, bank), _told(audit, bank)]
 
 
-async def check_read_model(audit: LogAudit, bank: Bank) -> CheckResult:
-    """Return how the read model compares with the log; waits until it has caught up."""
+async def check_read_model(audit: LogAudit, bank: Bank, database: Database) -> list[CheckResult]:
+    """Return the read model's own invariants, and how it compares with the log; waits until it has caught up."""
     accounts = list(audit.accounts)
     balances = await asyncio.gather(*(bank.engine.get_balance(account, timeout=_CATCH_UP) for account in accounts))
     different = [
@@ -40,7 +42,8 @@ async def check_read_model(audit: LogAudit, bank: Bank) -> CheckResult:
         if to_units(balance) != audit.accounts[account].balance("USD")
     ]
     detail = f"account {different[0]} has another balance in the log" if different else None
-    return CheckResult("I7 log", "every balance is what the log adds up to", detail is None, len(accounts), detail)
+    same = CheckResult("I7 log", "every balance is what the log adds up to", detail is None, len(accounts), detail)
+    return [same, *await check_all(database)]
 
 
 def _conserved(audit: LogAudit, bank: Bank) -> CheckResult:

@@ -82,7 +82,8 @@ async def run(
             await fleet.befall(faults, on_fault)
             bank.closing = True
         audit = await asyncio.to_thread(read_log, ledger)
-        checks = [*check_log(audit, bank), await check_read_model(audit, bank)]
+        database = ledger.wiring().database
+        checks = [*check_log(audit, bank), *await check_read_model(audit, bank, database)]
     return Report(
         seed=seed,
         protocol=str(ledger.settings().group_protocol),
