@@ -182,6 +182,8 @@ async def find_entries(
     """
     if len(wanted.metadata) > MOST_PAIRS:
         raise ValueError(f"{len(wanted.metadata)} pairs of metadata, more than {MOST_PAIRS}")
+    if wanted.partition is not None and wanted.partition not in await model.positions():
+        return Found(rows=[], next_cursor=None)  # which PostgreSQL would find out by reading everything
     listed = _ENTRIES if wanted.account_id is None else _OF_ACCOUNT
     values = {**_given(wanted), **_pairs(wanted.metadata)}
     if any("\0" in text for pair in wanted.metadata for text in pair):

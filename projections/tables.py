@@ -83,15 +83,9 @@ entries: Final = Table(
 Index("entries_batch_idx", entries.c.batch_id, entries.c.leg, unique=True, postgresql_where=_OF_BATCH)
 _RECORDED: Final = ("recorded_at", "partition", "sequence")
 Index("entries_recorded_idx", *(entries.c[name] for name in _RECORDED))
-# These two say in which parts of the table a value is not: enough beside the order of recording, and next to free.
-Index("entries_asset_idx", entries.c.asset, postgresql_using="brin", postgresql_ops={"asset": "text_bloom_ops"})
-Index(
-    "entries_effective_at_idx",
-    entries.c.effective_at,
-    postgresql_using="brin",
-    postgresql_ops={"effective_at": "timestamptz_minmax_multi_ops"},
-)
-Index("entries_command_idx", entries.c.command_id)
+Index("entries_asset_idx", entries.c.asset, *(entries.c[name] for name in _RECORDED))
+Index("entries_effective_idx", entries.c.effective_at)
+Index("entries_command_idx", entries.c.command_id, postgresql_using="hash")
 Index(
     "entries_reference_idx",  # hashes, since a B-tree can't hold what is as long as a reference may be
     entries.c.reference,
@@ -226,7 +220,7 @@ changes: Final = Table(
     CheckConstraint("num_nulls(batch_id, leg) IN (0, 2)", name="batch"),
     comment="Every change of an account that is no entry, one row each. Append-only, like entries",
 )
-Index("changes_command_idx", changes.c.command_id)
+Index("changes_command_idx", changes.c.command_id, postgresql_using="hash")
 Index("changes_batch_idx", changes.c.batch_id, changes.c.leg, postgresql_where=_OF_BATCH)
 
 batches: Final = Table(
@@ -306,7 +300,7 @@ rejections: Final = Table(
     Column("reversal_of", ID, comment="The batch that was to be undone"),
     comment="Every command that broke a rule, one row each. Append-only; no balance changed",
 )
-Index("rejections_command_idx", rejections.c.command_id)
+Index("rejections_command_idx", rejections.c.command_id, postgresql_using="hash")
 Index("rejections_recorded_idx", *(rejections.c[name] for name in _RECORDED))
 Index(
     "rejections_account_idx",

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Final, Generic, TypeVar
 
 from fastapi import Depends, Request
 
@@ -17,8 +17,33 @@ from projections.errors import ReadModelUnavailable
 from projections.queries import ReadModel
 from projections.records import PositionRow
 
-_KNOWN_FOR: Final = 2.0
-"""Seconds for which what was found out about Kafka is told again, however many ask."""
+_ENDS_FOR: Final = 2.0
+_PROJECTED_FOR: Final = 0.5
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Told(Generic[T]):
+    """What was found out, told again for `lasts` seconds, however many ask; a fault too."""
+
+    ask: Callable[[], Awaitable[T]]
+    lasts: float
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _found: T | LedgerError | None = None
+    _found_at: float = float("-inf")
+
+    async def __call__(self) -> T:
+        async with self._asking:
+            if self._found is None or time.monotonic() - self._found_at > self.lasts:
+                try:
+                    self._found = await self.ask()
+                except LedgerError as error:
+                    self._found = error
+                self._found_at = time.monotonic()
+            if isinstance(self._found, LedgerError):
+                raise self._found
+            return self._found
 
 
 @dataclass(slots=True)
@@ -28,47 +53,38 @@ class Backend:
     engine: LedgerEngine
     read_model: ReadModel
     wiring: Wiring
-    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _ends: dict[int, int] | LedgerError = field(default_factory=dict)
-    _ends_at: float = float("-inf")
+    ends: _Told[Mapping[int, int]] = field(init=False)
+    """Where the log of events ends, by partition: the offset that comes next."""
+    _projected: _Told[bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ends = _Told(self._ask_ends, _ENDS_FOR)
+        self._projected = _Told(self._ask_projected, _PROJECTED_FOR)
 
     @property
     def longest_wait(self) -> float:
         """The seconds that a request waits at most, for an outcome or for the tables."""
         return self.engine.settings.outcome_timeout
 
-    async def ends(self) -> Mapping[int, int]:
-        """Return where the log of events ends, by partition: the offset that comes next.
+    async def _ask_ends(self) -> Mapping[int, int]:
+        return await asyncio.to_thread(self._read_ends)
 
-        Raises:
-            BrokerUnavailable, TopicMissing, NotConfigured: it is not known.
-        """
-        async with self._asking:
-            if time.monotonic() - self._ends_at > _KNOWN_FOR:
-                try:
-                    self._ends = await asyncio.to_thread(self._ask_ends)
-                except LedgerError as error:
-                    self._ends = error
-                self._ends_at = time.monotonic()
-            if isinstance(self._ends, LedgerError):
-                raise self._ends
-            return self._ends
-
-    def _ask_ends(self) -> dict[int, int]:
+    def _read_ends(self) -> dict[int, int]:
         count, timeout = self.wiring.partition_count(), self.engine.settings.connect_timeout
         return Ends(self.wiring.clients).stable(self.wiring.topics.events, range(count), timeout=timeout)
 
     async def missing(self) -> dict[Part, str]:
         """Return which parts are not there or don't work, each with the code of its error."""
-        found = await asyncio.gather(_fault(self.ends), _fault(self._project))
+        found = await asyncio.gather(_fault(self.ends), _fault(self._projected))
         return {part: code for part, code in zip(Part, found, strict=True) if code is not None}
 
-    async def _project(self) -> None:
+    async def _ask_projected(self) -> bool:
         positions = await self.read_model.positions()
         if not positions:
             raise ReadModelUnavailable("no projection has been started")
         if halted := [row for row in positions.values() if row.halted]:
             raise ProjectionHalted(halted)
+        return True
 
 
 class ProjectionHalted(LedgerError):

@@ -74,5 +74,9 @@ class TokensUnusable(LedgerError):
     """The file of tokens can't be read, or a line of it is no name, right and token."""
 
 
+class AddressUnusable(LedgerError):
+    """The API can't listen where it is to."""
+
+
 class UnsafeBinding(LedgerError):
     """The API moves money: without tokens it is served on the loopback interface only."""

@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,7 +15,7 @@ from partita.engine import LedgerEngine
 from partita.settings import Settings
 from partita.web.app import make_app
 from partita.web.backend import Backend
-from partita.web.errors import UnsafeBinding
+from partita.web.errors import AddressUnusable, UnsafeBinding
 from partita.web.tokens import Tokens
 from partita.wiring import Wiring
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 ENDS_WITHIN: Final = 20
 """Seconds that requests have to end when the process is told to."""
 
+_BACKLOG: Final = 2048
 _CONNECTIONS: Final = 16
 _FOR_EACH_REQUEST: Final = 4
 """Connections that may be open for each request that may be served; most of them wait for the next one."""
@@ -33,6 +35,7 @@ async def serve(wiring: Wiring) -> None:
 
     Raises:
         NotConfigured: an address is not known.
+        AddressUnusable: it can't listen where it is to.
         TokensUnusable: the file of tokens can't be read.
         UnsafeBinding: there are no tokens, and others than this machine could ask.
     """
@@ -43,21 +46,36 @@ async def serve(wiring: Wiring) -> None:
     async with LedgerEngine(settings=settings) as engine, wiring.read_model(connections=_CONNECTIONS) as reader:
         backend = Backend(engine=engine, read_model=reader, wiring=wiring)
         app = make_app(backend, tokens=tokens, most_requests=settings.web_most_requests, loopback_only=not tokens)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                host=settings.web_host,
-                port=settings.web_port,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                lifespan="off",
-                limit_concurrency=settings.web_most_requests * _FOR_EACH_REQUEST,
-                timeout_graceful_shutdown=ENDS_WITHIN,
-            )
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            limit_concurrency=settings.web_most_requests * _FOR_EACH_REQUEST,
+            timeout_graceful_shutdown=ENDS_WITHIN,
         )
-        with _ending_by_signal():
-            await server.serve()
+        with listening(settings.web_host, settings.web_port) as listener, _ending_by_signal():
+            log.info("the API of ledger %s is at http://%s, /docs explains it", settings.ledger, _shown(listener))
+            await uvicorn.Server(config).serve([listener])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there; raises `AddressUnusable`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise AddressUnusable(
+            f"can't listen on {host}:{port}: {error.strerror or error}; set PARTITA_WEB_HOST and PARTITA_WEB_PORT",
+            host=host,
+            port=port,
+        ) from error
+
+
+def _shown(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_binding(settings: Settings, tokens: Tokens) -> None:

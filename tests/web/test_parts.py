@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from events.errors import LedgerError
 from partita import Settings
-from partita.web.errors import InvalidPosition, TokensUnusable, UnsafeBinding
+from partita.web.errors import AddressUnusable, InvalidPosition, TokensUnusable, UnsafeBinding
 from partita.web.positions import decoded, encoded
 from partita.web.problems import STATUSES, status_of
-from partita.web.server import check_binding
+from partita.web.server import check_binding, listening
 from partita.web.service import kinds
 from partita.web.tokens import Caller, Tokens
 
@@ -82,6 +82,17 @@ def test_elsewhere_it_needs_one(host: str, tmp_path: Path) -> None:
         check_binding(Settings(web_host=host), Tokens())
     (tmp_path / "tokens").write_text(f"reports read {TOKEN}")
     check_binding(Settings(web_host=host), Tokens.read(tmp_path / "tokens"))
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with listening("127.0.0.1", 0) as taken, pytest.raises(AddressUnusable, match="PARTITA_WEB_PORT"):
+        listening("127.0.0.1", taken.getsockname()[1])
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+def test_an_address_of_elsewhere_is_told(host: str) -> None:
+    with pytest.raises(AddressUnusable):
+        listening(host, 0)
 
 
 def test_what_a_route_may_meet_is_a_ledger_error() -> None:
