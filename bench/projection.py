@@ -16,10 +16,11 @@ from events.partitioner import partition_of
 from events.registry import Registry
 from events.topics import Topics, ensure_topics
 from events.types import EntryPosted, EntryType, Event, PartitionOpened
-from projections.balances import Progress, run_balances
+from projections.balances import Balances
 from projections.database import Database
 from projections.migrate import upgrade
 from projections.queries import ReadModel
+from projections.service import Progress, run_projection
 
 PARTITIONS: Final = 12
 ACCOUNTS: Final = 1000
@@ -122,11 +123,12 @@ class _Bench:
         begun = time.perf_counter()
         cpu = time.process_time()
         service = asyncio.create_task(
-            run_balances(
+            run_projection(
                 self._clients,
                 self._topics,
                 self._codec,
                 self._database,
+                Balances(),
                 ledger=self._name,
                 stop=stop,
                 on_progress=note,

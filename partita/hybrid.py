@@ -29,7 +29,7 @@ from projections.errors import ReadModelBehind
 from projections.immudb.errors import ImmudbTampered, MirrorBehind
 from projections.immudb.evidence import Evidence, to_json
 from projections.immudb.mirror import Mirror, event_of
-from projections.mirror import PROJECTION as MIRROR
+from projections.mirror import MIRROR
 from projections.queries import ReadModel
 
 _SAME: Final = ("account_id", "asset", "entry_type", "amount", "running_balance", "command_id", "sequence", "version")

@@ -7,10 +7,11 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from commands.handler import Handler, Turn
 from commands.service import serve
@@ -18,8 +19,10 @@ from events.errors import LedgerError
 from events.log import Log
 from partita.settings import Settings
 from partita.wiring import Wiring
-from projections.balances import Progress, run_balances
-from projections.mirror import run_mirror
+from projections.balances import BALANCES, Balances
+from projections.mirror import MIRROR, ImmudbMirror
+from projections.service import Progress, run_projection
+from projections.store import Projection
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,38 @@ MOST_INSTANCES: Final = 64
 
 GC_THRESHOLDS: Final = (100_000, 50, 100)
 """What the handler makes for a command stays or goes with its group, and nothing of it is in cycles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """How a projection is made from the wiring, in a thread, and what its command says of it."""
+
+    open: Callable[[Wiring], AbstractContextManager[Projection[Any]]]
+    help: str
+    is_wanted: Callable[[Settings], bool] = lambda _: True
+    """Whether it is a part of `partita run all`."""
+
+
+@contextmanager
+def _mirror(wiring: Wiring) -> Iterator[ImmudbMirror]:
+    with closing(wiring.verified_database()) as immudb:
+        immudb.catch_up()
+        yield ImmudbMirror(immudb, wiring.topics.events)
+
+
+PROJECTIONS: Final[Mapping[str, Service]] = {
+    BALANCES: Service(
+        lambda _: nullcontext(Balances()),
+        "Project events into PostgreSQL: what every account has, and all that happened. Creates tables that are "
+        "missing.",
+    ),
+    MIRROR: Service(
+        _mirror,
+        "Mirror events into immudb, each transaction verified. Needs PostgreSQL too, where it keeps its positions.",
+        is_wanted=lambda settings: settings.immudb_host is not None,
+    ),
+}
+"""Each is `partita run NAME` and a group of its own."""
 
 
 class InstanceTaken(LedgerError):
@@ -64,10 +99,14 @@ def run_handler(
         serve(lambda: wiring.log(name), make_handler, stop, on_turn=on_turn)
 
 
-async def run_balances_projection(
-    wiring: Wiring, *, instance: str | None = None, on_progress: Callable[[Progress], None] | None = None
+async def project(
+    name: str,
+    wiring: Wiring,
+    *,
+    instance: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> Progress:
-    """Migrate the read model's tables, then project events into them until SIGTERM or SIGINT.
+    """Migrate the read model's tables, then run the projection of this name until SIGTERM or SIGINT.
 
     Raises:
         LedgerError: what waiting does not mend.
@@ -75,45 +114,19 @@ async def run_balances_projection(
     from projections.migrate import upgrade  # noqa: PLC0415  # Alembic is not in the plain install
 
     stop = _stop_event()
-    with _instance(wiring.settings, "balances", instance) as name:
+    with _instance(wiring.settings, name, instance) as instance_name, ExitStack() as stack:
+        projection = await asyncio.to_thread(stack.enter_context, PROJECTIONS[name].open(wiring))
         await asyncio.to_thread(wiring.ensure_topics)
         await upgrade(wiring.database)
-        return await run_balances(
+        return await run_projection(
             wiring.clients,
             wiring.topics,
             wiring.event_codec,
             wiring.database,
+            projection,
             ledger=wiring.settings.ledger,
             stop=stop,
-            instance=name,
-            on_progress=on_progress,
-        )
-
-
-async def run_mirror_service(
-    wiring: Wiring, *, instance: str | None = None, on_progress: Callable[[Progress], None] | None = None
-) -> Progress:
-    """Migrate the read model's tables, then mirror events into immudb until SIGTERM or SIGINT.
-
-    Raises:
-        LedgerError: what waiting does not mend.
-    """
-    from projections.migrate import upgrade  # noqa: PLC0415  # Alembic is not in the plain install
-
-    stop = _stop_event()
-    with _instance(wiring.settings, "mirror", instance) as name, closing(wiring.verified_database()) as immudb:
-        await asyncio.to_thread(immudb.catch_up)
-        await asyncio.to_thread(wiring.ensure_topics)
-        await upgrade(wiring.database)
-        return await run_mirror(
-            wiring.clients,
-            wiring.topics,
-            wiring.event_codec,
-            wiring.database,
-            immudb,
-            ledger=wiring.settings.ledger,
-            stop=stop,
-            instance=name,
+            instance=instance_name,
             on_progress=on_progress,
         )
 

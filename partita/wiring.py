@@ -20,13 +20,13 @@ from events.registry import Registry
 from events.topics import Topics, check_partition_count, ensure_topics
 from partita.requester import Requester
 from partita.settings import Settings
+from projections.balances import BALANCES
 from projections.database import Database
 from projections.immudb.mirror import Mirror
 from projections.immudb.shown import Address
 from projections.immudb.trust import TrustFile
 from projections.immudb.verified import VerifiedDatabase, read_pem, read_public_key
 from projections.queries import ReadModel
-from projections.store import PROJECTION
 
 _CACHED_ACCOUNTS: Final = 120_000
 """Accounts that a handler of all partitions keeps in memory, at about a kilobyte each."""
@@ -124,7 +124,7 @@ class Wiring:
         self.check_broker()
         return DeadLetters(self.clients, self.topics, timeout=self.settings.connect_timeout)
 
-    def read_model(self, projection: str = PROJECTION, *, connections: int = 4) -> ReadModel:
+    def read_model(self, projection: str = BALANCES, *, connections: int = 4) -> ReadModel:
         """Return the read model, with the positions of a projection; it connects when it is asked something."""
         return ReadModel(
             self.database,

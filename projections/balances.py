@@ -1,289 +1,88 @@
-"""The balances projection as a service: the log into the tables.
+"""The balances projection: what every account has now, and all that happened to it.
 
-One instance has the read model and reads all partitions, so that it can show batches whole; others wait in reserve.
-The next stretch of the log is fetched and decoded in a thread while this one is being written. Whatever goes wrong
-with PostgreSQL, the way back is the same: forget what was fetched, read the positions again, go on from there.
+Owns how rows go into its tables; `projections.rows` makes them.
 """
 
-import asyncio
-import logging
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from io import BytesIO
+from operator import itemgetter
+from typing import Final
 
 import asyncpg
 
-from events.clients import KafkaClients
-from events.codec import EventCodec
+from events.errors import LedgerError
 from events.follow import StoredEvent
-from events.topics import Topics, check_partition_count
-from projections.buffer import Buffer
-from projections.database import LOST, REFUSED, Database
-from projections.errors import PartitionsHalted, PositionConflict, ReadModelUnavailable
-from projections.feed import Feed, Fetched
-from projections.outage import Outage
-from projections.rows import Rows, rows_of
-from projections.store import PROJECTION, BalancesStore, Position
+from projections import statements
+from projections.batches import STEP_COLUMNS
+from projections.changes import ACCOUNT_COLUMNS, CHANGE_COLUMNS, HOLD_COLUMNS, Row
+from projections.rows import ENTRY_COLUMNS, REJECTION_COLUMNS, Rows, rows_of
+from projections.store import columns_of, run
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-BATCH: Final = 5000
-GIVE_UP_AFTER: Final = 300.0
-MOST_WAITING: Final = 200_000
-"""Most events in memory that wait for others of their batches: 170 MB of entries with little text."""
-MOST_CONFLICTS: Final = 6
-"""So many conflicts without a write between them mean that somebody writes who does not keep to the lock."""
-RESERVE_WAIT: Final = 0.5
-"""Seconds between two tries to take over. Waiting within PostgreSQL would hold up its vacuum."""
+BALANCES: Final = "balances"
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What the service has done since it started; `halted` says by partition why it stopped there."""
+class Balances:
+    """See `projections.store.Projection`."""
 
-    events: int
-    halted: dict[int, str]
+    name = BALANCES
+    whole_batches = True
+    passing: tuple[type[LedgerError], ...] = ()
 
+    async def prepare(self, events: Sequence[StoredEvent]) -> Rows:
+        """Return the rows of `events`."""
+        return rows_of(events)
 
-async def run_balances(
-    clients: KafkaClients,
-    topics: Topics,
-    codec: EventCodec,
-    database: Database,
-    *,
-    ledger: str,
-    stop: asyncio.Event,
-    instance: str | None = None,
-    batch_size: int = BATCH,
-    most_waiting: int = MOST_WAITING,
-    give_up_after: float = GIVE_UP_AFTER,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> Progress:
-    """Project the events of `ledger` until `stop` is set, and return what was done.
-
-    `instance` names this one among those that wait to take over; PostgreSQL shows it as the application's name.
-    The tables must be there (`projections.migrate.upgrade`). A PostgreSQL that goes away later is waited for,
-    `give_up_after` seconds at most. A partition that can't go on is halted, the others go on.
-
-    Raises:
-        ReadModelUnavailable: PostgreSQL is not there at the start, or for too long.
-        TopicMissing, PartitionCountMismatch, BrokerUnavailable: the topics are not what the ledger needs.
-        PositionConflict: something else moves the positions again and again.
-        PartitionsHalted: after `stop`, when a partition had been halted.
-    """
-    partition_count = await asyncio.to_thread(check_partition_count, clients, topics)
-    store = BalancesStore(database, name=instance)
-    await store.open()
-    try:
-        await store.positions(partition_count)
-        feed = Feed(
-            clients,
-            topics.events,
-            codec,
-            group=f"{ledger}.{PROJECTION}",
-            partition_count=partition_count,
-            batch_size=batch_size,
-        )
-        buffer = Buffer(room=2 * batch_size, most=most_waiting)
-        outage = Outage(give_up_after)
-        service = _Balances(feed, buffer, store, partition_count, outage, on_progress or (lambda _: None))
-        return await service.run(stop)
-    finally:
-        await store.close()
+    async def write(self, connection: asyncpg.Connection, schema: str, prepared: Rows) -> None:
+        """Append rows and replace rows; raises ValueError when one to replace is not as it must be."""
+        tables = _Tables(connection, schema)
+        await tables.append(prepared)
+        await tables.balance(prepared.balances)
+        await tables.replace("balances", statements.HELD, prepared.held)
+        await tables.replace("accounts", statements.STATUS, prepared.statuses)
+        await tables.replace("holds", statements.TAKE, prepared.taken)
+        await tables.replace("batches", statements.BATCH, prepared.batches)
+        await tables.replace("batches", statements.COMMIT, prepared.committed)
+        await tables.replace("batches", statements.REFUSE, prepared.refused)
 
 
-@dataclass(slots=True)
-class _Balances:
-    feed: Feed
-    buffer: Buffer
-    store: BalancesStore
-    partition_count: int
-    outage: Outage
-    on_progress: Callable[[Progress], None]
-    at: dict[int, Position] = field(default_factory=dict)
-    halted: dict[int, str] = field(default_factory=dict)
-    events: int = 0
-    conflicts: int = 0
-    to_halt: set[int] = field(default_factory=set)
-    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "balances"))
+class _Tables:
+    """The tables in one transaction."""
 
-    async def run(self, stop: asyncio.Event) -> Progress:
-        try:
-            while not stop.is_set():
-                await self._follow_until_trouble(stop)
-        finally:
-            await self._in_thread(self.feed.close)
-            self.thread.shutdown(wait=False)
-        if self.halted:
-            raise PartitionsHalted(self.halted)
-        return self._progress()
+    def __init__(self, connection: asyncpg.Connection, schema: str) -> None:
+        self._pg = connection
+        self._schema = schema
 
-    async def _follow_until_trouble(self, stop: asyncio.Event) -> None:
-        try:
-            if await self._take_over(stop):
-                await self._follow(stop)
-        except PositionConflict as conflict:
-            self.conflicts += 1
-            log.warning("%s", conflict.message)
-            if self.conflicts >= MOST_CONFLICTS:
-                raise
-        except LOST as error:
-            await self._reconnect(error, stop)
-        except asyncpg.PostgresError as error:  # no trouble that passes, and no fault of an event's
-            raise self.store.database.unavailable(error) from error
+    async def append(self, rows: Rows) -> None:
+        schema = self._schema
+        if rows.entries:
+            lines = BytesIO("".join(rows.entries).encode())
+            await self._pg.copy_to_table("entries", schema_name=schema, columns=ENTRY_COLUMNS, source=lines)
+        for table, columns, records in (
+            ("rejections", REJECTION_COLUMNS, rows.rejections),
+            ("changes", CHANGE_COLUMNS, rows.changes),
+            ("batch_steps", STEP_COLUMNS, rows.steps),
+            ("accounts", ACCOUNT_COLUMNS, rows.accounts),
+            ("holds", HOLD_COLUMNS, rows.holds),
+        ):
+            if records:
+                await self._pg.copy_records_to_table(table, schema_name=schema, columns=columns, records=records)
 
-    async def _reconnect(self, error: BaseException, stop: asyncio.Event) -> None:
-        trouble = error if isinstance(error, ReadModelUnavailable) else self.store.database.unavailable(error)
-        while not stop.is_set():
-            await self.outage.wait(trouble, stop)
-            try:
-                await self.store.open()
-            except ReadModelUnavailable as still:
-                trouble = still
-            else:
-                return
+    async def balance(self, rows: Sequence[Row]) -> None:
+        """Replace balances; who has one for the first time, and was not opened, is opened by its first entry."""
+        if rows:
+            statement = statements.UPSERT.format(schema=f'"{self._schema}"')
+            found, made = await self._pg.fetchrow(statement, *columns_of(sorted(rows)))
+            _all_found("balances", len(rows), found)
+            if made:
+                await run(self._pg, self._schema, statements.OPEN_ACCOUNTS, made)
 
-    async def _take_over(self, stop: asyncio.Event) -> bool:
-        """Wait until the read model is ours, and begin where it is; return whether it is before `stop`."""
-        in_reserve = False
-        while not await self.store.take_over():
-            if not in_reserve:
-                log.info("another instance has the read model; this one waits in reserve")
-            in_reserve = True
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), RESERVE_WAIT)
-            if stop.is_set():
-                return False
-        self.at = await self.store.positions(self.partition_count)
-        self.halted.clear()
-        self.to_halt.clear()
-        self.buffer.begin({partition: at.next_sequence for partition, at in self.at.items()})
-        await self._in_thread(self.feed.place, self.at.copy())
-        return True
+    async def replace(self, table: str, statement: str, rows: Sequence[Row]) -> None:
+        """Run a statement that must find each of `rows` at an earlier version."""
+        if rows:
+            by_key = sorted(rows, key=itemgetter(0, 1))  # ids, so that writers lock in one order
+            _all_found(table, len(rows), await run(self._pg, self._schema, statement, *columns_of(by_key)))
 
-    async def _follow(self, stop: asyncio.Event) -> None:
-        """Write what is fetched; with nothing else to see to, the next fetch runs beside the writing of this one."""
-        fetched = await self._fetch()
-        while not stop.is_set():
-            self.buffer.add(stored for stored in fetched.events if stored.partition not in self.halted)
-            events = self.buffer.take()
-            if not (events or fetched.events):
-                await self._make_room()
-            if fetched.is_plain:
-                coming = asyncio.create_task(self._fetch())
-                try:
-                    await self._write(events)
-                finally:
-                    fetched = await coming
-            else:
-                await self._write(events)
-                await self._see_to(fetched, stop)
-                fetched = await self._fetch()
-            while self.to_halt:  # not from within the writing: a fetch may be waiting for its end
-                await self._in_thread(self.feed.halt, self.to_halt.pop())
 
-    async def _see_to(self, fetched: Fetched, stop: asyncio.Event) -> None:
-        for partition, reason in fetched.halts.items():
-            if partition not in self.halted:
-                await self._halt(partition, reason)
-        if fetched.trouble:
-            await self.outage.wait(fetched.trouble, stop)
-
-    async def _make_room(self) -> None:
-        """Read partitions further that were full, since nothing comes of the others; halt them if that can't be."""
-        full = self.buffer.full
-        if not full:
-            return
-        waits = {partition: self.buffer.waits_for(partition) for partition in sorted(full)}
-        if not self.buffer.is_at_its_bound:
-            log.warning("nothing to write: these partitions wait for these batches to be whole: %s", waits)
-            self.buffer.grow()
-        elif full >= self.at.keys() - self.halted.keys():
-            for partition, batch_id in waits.items():
-                await self._halt(
-                    partition,
-                    f"batch {batch_id} is not whole among the next {self.buffer.most} events of all partitions, and "
-                    "no more are held in memory",
-                )
-                self.buffer.drop(partition, self.at[partition].next_sequence)
-                self.to_halt.add(partition)
-
-    async def _write(self, events: Sequence[StoredEvent]) -> None:
-        """Write `events`; if PostgreSQL refuses one, halt its partition there and write what can be without it."""
-        while events:
-            try:
-                await self._write_together(events)
-            except REFUSED as error:
-                self.buffer.put_back(events)
-                await self._halt_what_is_refused(events, error)
-                events = self.buffer.take()
-            else:
-                self.on_progress(self._progress())
-                return
-
-    async def _write_together(self, events: Sequence[StoredEvent]) -> None:
-        rows = rows_of(events)
-        await self.store.write(rows, self._expected(rows), self.halted)
-        for advance in rows.advances:
-            self.at[advance.partition] = Position(advance.next_offset, advance.next_sequence, advance.writer_epoch)
-        self.feed.written({advance.partition: advance.next_offset for advance in rows.advances})
-        self.events += len(events)
-        self.conflicts = 0
-        self.outage.over()
-
-    def _expected(self, rows: Rows) -> dict[int, int]:
-        return {advance.partition: self.at[advance.partition].next_offset for advance in rows.advances}
-
-    async def _halt_what_is_refused(self, events: Sequence[StoredEvent], together: Exception) -> None:
-        """Halt each partition at its first event that PostgreSQL refuses; all of them if it refuses none alone."""
-        partitions: dict[int, list[StoredEvent]] = {}
-        for stored in events:
-            partitions.setdefault(stored.partition, []).append(stored)
-        refused = [found for part in partitions.values() if (found := await self._first_refused(part))]
-        for stored, error in refused or [(part[0], together) for part in partitions.values()]:
-            where = f"partition {stored.partition}, offset {stored.offset}, sequence {stored.event.sequence}"
-            await self._halt(
-                stored.partition, f"{where}: PostgreSQL refuses it: {type(error).__name__}: {error}"[:2000]
-            )
-            self.buffer.drop(stored.partition, stored.event.sequence)
-            self.to_halt.add(stored.partition)
-
-    async def _first_refused(self, events: Sequence[StoredEvent]) -> tuple[StoredEvent, Exception] | None:
-        """Return the first of a partition's events that is refused, and why. Nothing is written."""
-        if (why := await self._refusal(events)) is None:
-            return None
-        taken, refused = 0, len(events)  # so many are taken, so many are refused
-        while refused - taken > 1:
-            middle = (taken + refused) // 2
-            if (error := await self._refusal(events[:middle])) is None:
-                taken = middle
-            else:
-                refused, why = middle, error
-        return events[taken], why
-
-    async def _refusal(self, events: Sequence[StoredEvent]) -> Exception | None:
-        try:
-            rows = rows_of(events)
-            await self.store.rehearse(rows, self._expected(rows))
-        except REFUSED as error:
-            return error
-        return None
-
-    async def _halt(self, partition: int, reason: str) -> None:
-        self.halted[partition] = reason
-        log.error("partition %d is halted: %s", partition, reason)
-        await self.store.halt(partition, self.at[partition].next_offset, reason)
-        self.on_progress(self._progress())
-
-    async def _fetch(self) -> Fetched:
-        return await self._in_thread(self.feed.fetch, self.buffer.full)
-
-    async def _in_thread(self, call: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.thread, call, *args)
-
-    def _progress(self) -> Progress:
-        return Progress(self.events, dict(self.halted))
+def _all_found(table: str, wanted: int, found: int) -> None:
+    if found != wanted:
+        raise ValueError(f"{wanted - found} rows of {table} are not there, or at a later version already")

@@ -22,6 +22,8 @@ class Buffer:
 
     room: int
     most: int
+    whole_batches: bool = True
+    """Whether a batch is handed out as a whole; otherwise nothing waits."""
     _waiting: dict[int, list[StoredEvent]] = field(default_factory=dict)
     _taken: dict[int, int] = field(default_factory=dict)
     """The sequence that is to be taken next."""
@@ -41,7 +43,10 @@ class Buffer:
 
     def take(self) -> list[StoredEvent]:
         """Return all that may be written together now, each partition's events in order, and forget it."""
-        cut = consistent_cut(self._waiting, self._taken)
+        if self.whole_batches:
+            cut = consistent_cut(self._waiting, self._taken)
+        else:
+            cut = {partition: len(events) for partition, events in self._waiting.items()}
         taken: list[StoredEvent] = []
         for partition, count in cut.items():
             if count:

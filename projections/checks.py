@@ -10,11 +10,11 @@ import asyncpg
 
 from events.batch import PASSING
 from events.checks import CheckResult
+from projections.balances import BALANCES
 from projections.batch_invariants import BATCH_INVARIANTS
 from projections.batches import OF_THE_COMMAND
 from projections.database import LOST, Database
 from projections.invariants import CHANGE, INVARIANTS, PROMISES, Invariant
-from projections.store import PROJECTION
 
 TIMEOUT: Final = 600.0
 """Most seconds for one check."""
@@ -44,7 +44,7 @@ async def checks_within(connection: asyncpg.Connection, schema: str) -> list[Che
 async def _run(check: Invariant, connection: asyncpg.Connection, schema: str) -> CheckResult:
     names = {
         "schema": f'"{schema}"',
-        "projection": PROJECTION,
+        "projection": BALANCES,
         "change": CHANGE,
         "promises": PROMISES.format(schema=f'"{schema}"'),
         "passing": _listed(PASSING),

@@ -15,12 +15,12 @@ from typing import Final, NamedTuple, Self
 import asyncpg
 
 from events.follow import StoredEvent
+from projections.balances import BALANCES
 from projections.batches import STEP_COLUMNS
 from projections.changes import CHANGE_COLUMNS
 from projections.database import LOST, Database
 from projections.rows import ENTRY_COLUMNS, REJECTION_COLUMNS, rows_of
 from projections.statements import READ
-from projections.store import PROJECTION
 
 TIMEOUT: Final = 600.0
 """Most seconds for one statement."""
@@ -107,7 +107,7 @@ class Comparison(AbstractAsyncContextManager["Comparison"]):
     async def next_sequences(self) -> dict[int, int]:
         """Return, by partition, the sequence that the tables show next."""
         try:
-            rows = await self._pg.fetch(READ.format(schema=self._schema), PROJECTION)
+            rows = await self._pg.fetch(READ.format(schema=self._schema), BALANCES)
         except (*LOST, asyncpg.PostgresError) as error:
             raise self._database.unavailable(error) from error
         return {row["partition"]: row["next_sequence"] for row in rows}

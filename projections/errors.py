@@ -85,3 +85,7 @@ class PartitionsHalted(LedgerError):
         details: dict[str, Any] = {"partitions": sorted(reasons)}
         super().__init__(f"halted: {listed}", **details)
         self.reasons = dict(reasons)
+
+
+class EventRefused(ValueError):
+    """A projection can't take an event, now or later; `str()` says why. The partition is halted there."""

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 import asyncpg
 from sqlalchemy import Select
 
+from projections.balances import BALANCES
 from projections.cursors import VERSION, Cursor, Kinds, Place, Question
 from projections.database import LOST, Database
 from projections.errors import AccountNotInReadModel, BatchNotInReadModel, EntryNotFound, HoldNotInReadModel
@@ -28,7 +29,6 @@ from projections.records import (
     PositionRow,
 )
 from projections.selects import SELECTS, Compiled, compiled
-from projections.store import PROJECTION
 from projections.waiting import Waiting
 
 MOST_ROWS: Final = 1000
@@ -48,7 +48,7 @@ class ReadModel:
     """
 
     def __init__(
-        self, database: Database, *, connections: int = 4, timeout: float = 10.0, projection: str = PROJECTION
+        self, database: Database, *, connections: int = 4, timeout: float = 10.0, projection: str = BALANCES
     ) -> None:
         self._database = database
         self._projection = projection
@@ -57,7 +57,7 @@ class ReadModel:
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
         self._queries = {name: compiled(query, database.schema) for name, query in SELECTS.items()}
-        self._waiting = Waiting(self.positions)
+        self._waiting: dict[str, Waiting] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,7 +69,8 @@ class ReadModel:
 
     async def close(self) -> None:
         """Let go of the connections; calls that still wait end with `ReadModelUnavailable`."""
-        await self._waiting.close()
+        for waiting in self._waiting.values():
+            await waiting.close()
         pool, self._pool = self._pool, None
         if pool is not None:
             try:
@@ -215,18 +216,26 @@ class ReadModel:
             raise BatchNotInReadModel(batch_id)
         return BatchRow.of(rows)
 
-    async def positions(self) -> dict[int, PositionRow]:
-        """Return how far each partition has got, by its number; empty before the projection's first start."""
-        rows = await self._rows("positions", projection=self._projection)
+    async def positions(self, projection: str | None = None) -> dict[int, PositionRow]:
+        """Return how far a projection has got, by partition; empty before its first start. None: the model's own."""
+        rows = await self._rows("positions", projection=projection or self._projection)
         return {row["partition"]: PositionRow(*row) for row in rows}
 
-    async def wait_for(self, wanted: Mapping[int, int], timeout: float) -> None:  # as in balance
-        """Return when the read model has seen the event at each sequence of `wanted` (partition to sequence).
+    async def wait_for(
+        self,
+        wanted: Mapping[int, int],
+        timeout: float,  # as in balance
+        projection: str | None = None,
+    ) -> None:
+        """Return when a projection has seen the event at each sequence of `wanted` (partition to sequence).
 
         Raises:
             ReadModelBehind: not within `timeout` seconds, or at once if a partition has halted before it.
         """
-        await self._waiting.wait_for(wanted, timeout)
+        of = projection or self._projection
+        if of not in self._waiting:
+            self._waiting[of] = Waiting(lambda: self.positions(of))
+        await self._waiting[of].wait_for(wanted, timeout)
 
     async def _rows(self, query: str, **values: object) -> Sequence[asyncpg.Record]:
         return await self.fetch(self._queries[query], values)
@@ -247,7 +256,7 @@ class ReadModel:
             try:
                 return await self._once(statement, arguments, begun + self._timeout - time.monotonic())
             except LOST as error:
-                self._waiting.forget()  # a PostgreSQL that crashed may come back with less than it had
+                self._forget()  # a PostgreSQL that crashed may come back with less than it had
                 if time.monotonic() + delay - begun >= min(_RETRY_FOR, self._timeout):
                     raise self._database.unavailable(error) from error
             except asyncpg.PostgresError as error:
@@ -256,6 +265,10 @@ class ReadModel:
                 raise self._database.unavailable(error) from None
             await asyncio.sleep(delay)
             delay = min(delay * 2, 1.0)
+
+    def _forget(self) -> None:
+        for waiting in self._waiting.values():
+            waiting.forget()
 
     async def _once(self, statement: str, arguments: list[object], remaining: float) -> Sequence[asyncpg.Record]:
         async with asyncio.timeout(max(remaining, 0.01)):

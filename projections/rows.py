@@ -8,7 +8,6 @@ and times stay exact.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final, NamedTuple
 
 from events.follow import StoredEvent
@@ -82,18 +81,8 @@ _PLAIN: Final = "\t".join([NULL] * 5)
 _Funds = Entry | HoldEvent | Promise
 
 
-class Advance(NamedTuple):
-    """How far one partition has been read after a stretch of events. `recorded_at` is that of its last event."""
-
-    partition: int
-    next_offset: int
-    next_sequence: int
-    writer_epoch: int
-    recorded_at: datetime
-
-
 class Rows(NamedTuple):
-    """What a stretch of the log adds: rows to append, rows to replace, and positions to move to.
+    """What a stretch of the log adds: rows to append and rows to replace.
 
     To append: `entries`, `rejections`, `changes`, `steps` of batches, `accounts`, `holds`. To replace, once they are
     there: `balances` and what is `held` of them, the `statuses` of accounts, what is `taken` of holds. To replace, or
@@ -114,7 +103,6 @@ class Rows(NamedTuple):
     batches: list[Row]
     committed: list[Row]
     refused: list[Row]
-    advances: list[Advance]
 
 
 @dataclass(slots=True)
@@ -171,10 +159,8 @@ def rows_of(events: Sequence[StoredEvent]) -> Rows:
         OverflowError: an event was recorded outside the years 1 to 9999.
     """
     stretch = _Stretch()
-    last: dict[int, StoredEvent] = {}
     for stored in events:
         event, partition = stored.event, stored.partition
-        last[partition] = stored
         if isinstance(event, EntryPosted):  # nearly all
             stretch.post(partition, event)
         else:
@@ -194,7 +180,6 @@ def rows_of(events: Sequence[StoredEvent]) -> Rows:
         batches=list(batches.whole.values()),
         committed=list(batches.committed.values()),
         refused=list(batches.refused.values()),
-        advances=[_advance(stored) for stored in last.values()],
     )
 
 
@@ -277,15 +262,4 @@ def _rejection_row(partition: int, event: CommandRejected | BatchRejected) -> Ro
         timestamp(event.recorded_at),
         leg,
         reversal_of,
-    )
-
-
-def _advance(stored: StoredEvent) -> Advance:
-    event = stored.event
-    return Advance(
-        stored.partition,
-        stored.offset + 1,
-        event.sequence + 1,
-        event.writer_epoch,
-        timestamp(event.recorded_at),
     )

@@ -1,27 +1,56 @@
-"""Writing the balances projection: one PostgreSQL transaction for a stretch of the log and its new positions.
+"""Writing a projection: one PostgreSQL transaction for what a stretch of the log adds and its new positions.
 
-A position moves only from where this writer believes it to be, so that a second instance or a zombie, whatever it
-has read, writes nothing.
+What is written is the projection's own affair. A position moves only from where this writer believes it to be, so
+that a second instance or a zombie, whatever it has read, writes nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from operator import itemgetter
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import asyncpg
 
+from events.errors import LedgerError
+from events.follow import StoredEvent
 from events.topics import mismatch
 from projections import statements
-from projections.batches import STEP_COLUMNS
-from projections.changes import ACCOUNT_COLUMNS, CHANGE_COLUMNS, HOLD_COLUMNS, Row
 from projections.database import LOST, Database
 from projections.errors import PositionConflict
-from projections.rows import ENTRY_COLUMNS, REJECTION_COLUMNS, Advance, Rows
+from projections.times import clipped, timestamp
 
-PROJECTION: Final = "balances"
 COMMAND_TIMEOUT: Final = 60.0
+
+R = TypeVar("R")
+
+
+class Projection(Protocol[R]):
+    """What one projection makes of the log. It keeps nothing but what it writes: all is gone after a crash."""
+
+    @property
+    def name(self) -> str:
+        """Its name among the positions, and the end of its group's name."""
+
+    @property
+    def whole_batches(self) -> bool:
+        """Whether a stretch must have all entries of a batch or none; otherwise it is what was read."""
+
+    @property
+    def passing(self) -> tuple[type[LedgerError], ...]:
+        """Errors of what it writes to beside PostgreSQL that can pass by themselves; they are waited for."""
+
+    async def prepare(self, events: Sequence[StoredEvent]) -> R:
+        """Return what `events` add, and do what is to be done before the transaction, outside of PostgreSQL.
+
+        The same events may come again, alone or with others, so doing it again must change nothing.
+
+        Raises:
+            one of `database.REFUSED`, for instance `EventRefused`: an event can't be taken, now or later.
+            one of `passing`: it is tried again after a while.
+        """
+
+    async def write(self, connection: asyncpg.Connection, schema: str, prepared: R) -> None:
+        """Write what was prepared into the tables of `schema`, within the transaction of `connection`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +62,49 @@ class Position:
     writer_epoch: int
 
 
-class BalancesStore:
-    """One connection to the tables of the balances projection, made again by `open` after it was lost."""
+class Advance(NamedTuple):
+    """How far one partition has been read after a stretch of events. `recorded_at` is that of its last event."""
 
-    def __init__(self, database: Database, *, name: str | None = None, projection: str = PROJECTION) -> None:
+    partition: int
+    next_offset: int
+    next_sequence: int
+    writer_epoch: int
+    recorded_at: datetime
+
+
+def advances_of(events: Iterable[StoredEvent]) -> list[Advance]:
+    """Return how far `events` go, each partition's in order; one that tells no time of our calendar moves on too."""
+    last = {stored.partition: stored for stored in events}
+    return [
+        Advance(
+            stored.partition,
+            stored.offset + 1,
+            stored.event.sequence + 1,
+            stored.event.writer_epoch,
+            timestamp(clipped(stored.event.recorded_at)),
+        )
+        for stored in last.values()
+    ]
+
+
+class Store(Generic[R]):
+    """One connection to the tables of a projection, made again by `open` after it was lost.
+
+    `name` is that of the instance that writes.
+    """
+
+    def __init__(self, database: Database, projection: Projection[R], *, name: str | None = None) -> None:
         self.database = database
-        self._projection = projection
+        self.projection = projection
         self._settings = {
-            "application_name": f"partita {projection} {name or ''}".strip()[:63],
+            "application_name": f"partita {projection.name} {name or ''}".strip()[:63],
             "tcp_keepalives_idle": "5",  # the lock of one whose machine is gone must not be held for hours
             "tcp_keepalives_interval": "2",
             "tcp_keepalives_count": "3",
         }
         self._connection: asyncpg.Connection | None = None
-        self._schema = f'"{database.schema}"'
+        self._schema = database.schema
+        self._lock = f"partita.{projection.name}.{database.schema}"
 
     async def open(self) -> None:
         """Connect, in place of the connection there was.
@@ -60,14 +118,12 @@ class BalancesStore:
         )
 
     async def take_over(self) -> bool:
-        """Take the read model for this connection, as long as it lasts; return whether nobody else has it.
+        """Take the projection for this connection, as long as it lasts; return whether nobody else has it.
 
         It is not what keeps two writers apart, which is that positions move from where they are expected to be. It
         says who of several may write, so that the others need not try.
         """
-        ours: bool = await self._pg.fetchval(
-            statements.TAKE_OVER, f"partita.{self._projection}.{self.database.schema}"
-        )
+        ours: bool = await self._pg.fetchval(statements.TAKE_OVER, self._lock)
         return ours
 
     async def close(self) -> None:
@@ -98,8 +154,8 @@ class BalancesStore:
             raise self.database.unavailable(error) from error
 
     async def _opened(self, partition_count: int) -> dict[int, Position]:
-        await self._run(statements.OPEN, self._projection, partition_count)
-        rows = await self._pg.fetch(statements.READ.format(schema=self._schema), self._projection)
+        await self._run(statements.OPEN, self.projection.name, partition_count)
+        rows = await self._pg.fetch(statements.READ.format(schema=f'"{self._schema}"'), self.projection.name)
         for row in rows:
             if row["partition_count"] != partition_count:
                 raise mismatch(expected=row["partition_count"], found=partition_count)
@@ -107,51 +163,48 @@ class BalancesStore:
             row["partition"]: Position(row["next_offset"], row["next_sequence"], row["writer_epoch"]) for row in rows
         }
 
-    async def write(self, rows: Rows, expected: Mapping[int, int], halted: Mapping[int, str] | None = None) -> None:
-        """Add `rows` and move the positions from the `expected` offsets (by partition), all or nothing.
+    async def write(
+        self, events: Sequence[StoredEvent], expected: Mapping[int, int], halted: Mapping[int, str] | None = None
+    ) -> list[Advance]:
+        """Write what `events` add and move the positions from the `expected` offsets (by partition), all or nothing.
 
-        `halted` says which of the partitions don't go on after these rows, and why.
+        `halted` says which of the partitions don't go on after these events, and why. Return how far they go.
 
         Raises:
             PositionConflict: a position is elsewhere; nothing was written.
             one of `database.LOST`: written or not, nobody knows; the positions tell.
-            one of `database.REFUSED`: PostgreSQL takes a row for wrong; nothing was written.
+            one of `database.REFUSED`: the projection or PostgreSQL takes an event for wrong; nothing was written.
         """
+        advances = advances_of(events)
+        prepared = await self.projection.prepare(events)
         async with self._pg.transaction():
-            await self._write(rows, expected, halted or {})
+            await self._write(prepared, advances, expected, halted or {})
+        return advances
 
-    async def rehearse(self, rows: Rows, expected: Mapping[int, int]) -> None:
+    async def rehearse(self, events: Sequence[StoredEvent], expected: Mapping[int, int]) -> None:
         """Do as `write` does, and undo it: raises what that would."""
+        advances = advances_of(events)
+        prepared = await self.projection.prepare(events)
         transaction = self._pg.transaction()
         await transaction.start()
         try:
-            await self._write(rows, expected, {})
+            await self._write(prepared, advances, expected, {})
         finally:
             await transaction.rollback()
 
-    async def _write(self, rows: Rows, expected: Mapping[int, int], halted: Mapping[int, str]) -> None:
-        await self._advance(rows.advances, expected, halted)
-        await self._append(rows)
-        await self._balance(rows.balances)
-        await self._replace("balances", statements.HELD, rows.held)
-        await self._replace("accounts", statements.STATUS, rows.statuses)
-        await self._replace("holds", statements.TAKE, rows.taken)
-        await self._replace("batches", statements.BATCH, rows.batches)
-        await self._replace("batches", statements.COMMIT, rows.committed)
-        await self._replace("batches", statements.REFUSE, rows.refused)
-
-    async def move(self, advances: Sequence[Advance], expected: Mapping[int, int]) -> None:
-        """Move the positions only, of a projection whose rows are elsewhere; raises as `write`."""
-        await self._advance(advances, expected, {})
+    async def _write(
+        self, prepared: R, advances: Sequence[Advance], expected: Mapping[int, int], halted: Mapping[int, str]
+    ) -> None:
+        await self._advance(sorted(advances), expected, halted)
+        await self.projection.write(self._pg, self._schema, prepared)
 
     async def _advance(
-        self, unsorted: Sequence[Advance], expected: Mapping[int, int], halted: Mapping[int, str]
+        self, advances: Sequence[Advance], expected: Mapping[int, int], halted: Mapping[int, str]
     ) -> None:
-        advances = sorted(unsorted)
-        columns = _columns(advances)
+        columns = columns_of(advances)
         columns.insert(1, [expected[advance.partition] for advance in advances])
         columns.append([_storable(halted.get(advance.partition)) for advance in advances])
-        moved = await self._run(statements.MOVE, self._projection, *columns)
+        moved = await self._run(statements.MOVE, self.projection.name, *columns)
         if moved != len(advances):
             partitions = [advance.partition for advance in advances]
             raise PositionConflict(
@@ -160,58 +213,28 @@ class BalancesStore:
                 partitions=partitions,
             )
 
-    async def _append(self, rows: Rows) -> None:
-        schema = self.database.schema
-        if rows.entries:
-            lines = BytesIO("".join(rows.entries).encode())
-            await self._pg.copy_to_table("entries", schema_name=schema, columns=ENTRY_COLUMNS, source=lines)
-        for table, columns, records in (
-            ("rejections", REJECTION_COLUMNS, rows.rejections),
-            ("changes", CHANGE_COLUMNS, rows.changes),
-            ("batch_steps", STEP_COLUMNS, rows.steps),
-            ("accounts", ACCOUNT_COLUMNS, rows.accounts),
-            ("holds", HOLD_COLUMNS, rows.holds),
-        ):
-            if records:
-                await self._pg.copy_records_to_table(table, schema_name=schema, columns=columns, records=records)
-
-    async def _balance(self, rows: Sequence[Row]) -> None:
-        """Replace balances; who has one for the first time, and was not opened, is opened by its first entry."""
-        if rows:
-            statement = statements.UPSERT.format(schema=self._schema)
-            found, made = await self._pg.fetchrow(statement, *_columns(sorted(rows)))
-            _all_found("balances", len(rows), found)
-            if made:
-                await self._run(statements.OPEN_ACCOUNTS, made)
-
-    async def _replace(self, table: str, statement: str, rows: Sequence[Row]) -> None:
-        """Run a statement that must find each of `rows` at an earlier version."""
-        if rows:
-            by_key = sorted(rows, key=itemgetter(0, 1))  # ids, so that writers lock in one order
-            _all_found(table, len(rows), await self._run(statement, *_columns(by_key)))
-
     async def halt(self, partition: int, expected: int, reason: str) -> None:
         """Write down why `partition` stops at the `expected` offset; raises as `write`."""
-        if await self._run(statements.HALT, self._projection, partition, expected, _storable(reason)) != 1:
+        if await self._run(statements.HALT, self.projection.name, partition, expected, _storable(reason)) != 1:
             raise PositionConflict(
                 f"partition {partition} is not where this instance left it: another one writes it",
                 partitions=[partition],
             )
 
     async def _run(self, statement: str, *arguments: Any) -> int:
-        """Run one of the statements above, and return how many rows it wrote."""
-        status: str = await self._pg.execute(statement.format(schema=self._schema), *arguments)
-        return int(status.rpartition(" ")[2])  # a line like "UPDATE 12"
+        return await run(self._pg, self._schema, statement, *arguments)
 
 
-def _all_found(table: str, wanted: int, found: int) -> None:
-    if found != wanted:
-        raise ValueError(f"{wanted - found} rows of {table} are not there, or at a later version already")
+async def run(connection: asyncpg.Connection, schema: str, statement: str, *arguments: Any) -> int:
+    """Run a statement that has a place for the `schema`, and return how many rows it wrote."""
+    status: str = await connection.execute(statement.format(schema=f'"{schema}"'), *arguments)
+    return int(status.rpartition(" ")[2])  # a line like "UPDATE 12"
+
+
+def columns_of(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Return the columns of `rows`, as UNNEST takes them."""
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _storable(reason: str | None) -> str | None:
     return None if reason is None else reason.replace("\0", "\\0")
-
-
-def _columns(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,4 +1,4 @@
-"""`partita run handler | balances | mirror | all`: the services, in the foreground."""
+"""`partita run handler | PROJECTION | web | all`: the services, in the foreground."""
 
 import asyncio
 import logging
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from typing import Annotated, Final
 
@@ -15,10 +16,10 @@ import typer
 from commands.handler import Turn
 from partita.cli.output import Exit, Json, err, errors_told, print_json
 from partita.cli.restoring import RestoreReport
-from partita.services import run_balances_projection, run_handler, run_mirror_service, run_web
+from partita.services import PROJECTIONS, project, run_handler, run_web
 from partita.settings import Settings
 from partita.wiring import Wiring
-from projections.balances import Progress
+from projections.service import Progress
 
 app = typer.Typer(help="Run a service in the foreground, until SIGTERM.", no_args_is_help=True)
 
@@ -26,7 +27,6 @@ Instance = Annotated[
     str | None, typer.Option(help="Its name in its group; by itself it takes the first that is free on this machine.")
 ]
 
-_SERVICES: Final = ("handler", "balances")
 _REPORT_EVERY: Final = 5.0
 _STOPPING: Final = 30.0
 _IN_ORDER: Final = frozenset({0, -signal.SIGTERM})
@@ -88,30 +88,22 @@ def handler(instance: Instance = None, json: Json = False) -> None:
     reporter.end()
 
 
-@app.command()
-def balances(instance: Instance = None, json: Json = False) -> None:
-    """Project events into PostgreSQL: the tables `entries` and `balances`. Creates tables that are missing."""
-    reporter = _Reporter("events", as_json=json)
+def _projection(name: str) -> Callable[..., None]:
+    def run(instance: Instance = None, json: Json = False) -> None:
+        reporter = _Reporter("events", as_json=json)
 
-    def on_progress(progress: Progress) -> None:
-        reporter.add(progress.events - reporter.total)
+        def on_progress(progress: Progress) -> None:
+            reporter.add(progress.events - reporter.total)
 
-    with errors_told(as_json=json):
-        asyncio.run(run_balances_projection(Wiring(Settings()), instance=instance, on_progress=on_progress))
-    reporter.end()
+        with errors_told(as_json=json):
+            asyncio.run(project(name, Wiring(Settings()), instance=instance, on_progress=on_progress))
+        reporter.end()
+
+    return run
 
 
-@app.command()
-def mirror(instance: Instance = None, json: Json = False) -> None:
-    """Mirror events into immudb, each transaction verified. Needs PostgreSQL too, where it keeps its positions."""
-    reporter = _Reporter("events", as_json=json)
-
-    def on_progress(progress: Progress) -> None:
-        reporter.add(progress.events - reporter.total)
-
-    with errors_told(as_json=json):
-        asyncio.run(run_mirror_service(Wiring(Settings()), instance=instance, on_progress=on_progress))
-    reporter.end()
+for _name, _service in PROJECTIONS.items():
+    app.command(_name, help=_service.help)(_projection(_name))
 
 
 @app.command()
@@ -132,8 +124,9 @@ def run_all(json: Json = False) -> None:
     processes: dict[str, subprocess.Popen[bytes]] = {}
     with errors_told(as_json=json):
         settings = Settings()
+    wanted = [name for name, service in PROJECTIONS.items() if service.is_wanted(settings)]
     try:
-        for name in (*_SERVICES, "mirror") if settings.immudb_host else _SERVICES:
+        for name in ("handler", *wanted):
             processes[name] = subprocess.Popen([sys.executable, "-m", "partita", "run", name])  # noqa: S603  # ourselves
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
     except _Stop:

@@ -16,10 +16,10 @@ from commands.types import (
 )
 from events.follow import StoredEvent
 from events.types import BatchEntry, LockGranted
+from projections.balances import Balances
 from projections.buffer import Buffer
 from projections.database import Database
-from projections.rows import rows_of
-from projections.store import BalancesStore
+from projections.store import Store
 from tests.support.fake_ledger import FakeLedger, Member
 from tests.support.samples import CREDIT, DEBIT, UNIT, post
 
@@ -119,7 +119,7 @@ async def write(story: FakeLedger, database: Database, read: Callable[[dict[int,
         log[stored.partition].append(stored._replace(offset=stored.event.sequence))
     buffer = Buffer(room=10_000, most=10_000)
     buffer.begin(dict.fromkeys(log, 0))
-    store = BalancesStore(database)
+    store = Store(database, Balances())
     await store.open()
     await store.positions(PARTITIONS)
     while left := {p: len(events) for p, events in log.items() if events}:
@@ -128,5 +128,5 @@ async def write(story: FakeLedger, database: Database, read: Callable[[dict[int,
         del log[partition][:count]
         if events := buffer.take():
             first = {stored.partition: stored.offset for stored in reversed(events)}
-            await store.write(rows_of(events), first)
+            await store.write(events, first)
     await store.close()

@@ -10,9 +10,11 @@ import pytest
 
 from events.codec import EventCodec, event_codec
 from events.registry import Registry
-from projections.balances import Progress, run_balances
+from projections.balances import Balances
 from projections.migrate import upgrade
 from projections.queries import ReadModel
+from projections.service import Progress, run_projection
+from projections.store import Projection
 from tests.projections.log import TestLedger
 from tests.support.stack import Stack
 
@@ -40,18 +42,21 @@ class Service:
 
 
 @asynccontextmanager
-async def projecting(ledger: TestLedger, /, **settings: Any) -> AsyncIterator[Service]:
+async def projecting(
+    ledger: TestLedger, projection: Projection[Any] | None = None, /, **settings: Any
+) -> AsyncIterator[Service]:
     stop = asyncio.Event()
 
     def note(progress: Progress) -> None:
         service.progress = progress
         service.changed.set()
 
-    call = run_balances(
+    call = run_projection(
         ledger.clients,
         ledger.topics,
         ledger.codec,
         ledger.database,
+        projection or Balances(),
         **{"ledger": ledger.name, "stop": stop, "on_progress": note, **settings},
     )
     service = Service(asyncio.create_task(call), stop)

@@ -12,19 +12,21 @@ from events.codec import event_codec
 from events.errors import LedgerError
 from events.registry import Registry
 from events.topics import Topics
-from projections.balances import run_balances
+from projections.balances import Balances
 from projections.database import Database
+from projections.service import run_projection
 
 
 async def serve(given: dict[str, Any]) -> None:
     registry = Registry(given["schema_registry_url"])
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    done = await run_balances(
+    done = await run_projection(
         KafkaClients(bootstrap=given["kafka_bootstrap"]),
         Topics(prefix=given["name"]),
         event_codec(registry.register(), registry.lookup),
         Database(url=given["postgres_url"], schema=given["name"]),
+        Balances(),
         stop=stop,
         **{"ledger": given["name"], **given["settings"]},
     )

@@ -13,11 +13,11 @@ from events.errors import BrokerUnavailable, PartitionCountMismatch, TopicMissin
 from events.follow import StoredEvent
 from events.topics import Topics
 from events.types import Event, PartitionOpened
+from projections.balances import Balances
 from projections.database import Database
 from projections.errors import PartitionsHalted, PositionConflict, ReadModelBehind, ReadModelUnavailable
 from projections.queries import ReadModel
-from projections.rows import rows_of
-from projections.store import BalancesStore
+from projections.store import Store
 from tests.contract.harness import eventually
 from tests.projections.conftest import projecting
 from tests.projections.log import NOON, TestLedger, account_in
@@ -165,16 +165,16 @@ async def test_one_event_is_visible_at_once(ledger: TestLedger, reader: ReadMode
 
 async def test_a_writer_with_a_stale_position_writes_nothing(ledger: TestLedger) -> None:
     partition, event = ledger.writer.post("a")
-    rows = rows_of([StoredEvent(partition, 1, b"", event)])
+    events = [StoredEvent(partition, 1, b"", event)]
     async with AsyncExitStack() as closing:
-        current, zombie = BalancesStore(ledger.database), BalancesStore(ledger.database)
+        current, zombie = Store(ledger.database, Balances()), Store(ledger.database, Balances())
         for store in (current, zombie):
             closing.push_async_callback(store.close)
             await store.open()
             await store.positions(4)
-        await current.write(rows, {partition: 0})
+        await current.write(events, {partition: 0})
         with pytest.raises(PositionConflict):
-            await zombie.write(rows, {partition: 0})
+            await zombie.write(events, {partition: 0})
         with pytest.raises(PositionConflict):
             await zombie.halt(partition, 0, "confused")
     await ledger.rows_are_the_log()
@@ -207,10 +207,10 @@ async def test_of_two_services_one_writes_and_the_other_takes_over_when_it_ends(
 async def test_services_that_keep_to_no_lock_never_write_twice(
     ledger: TestLedger, reader: ReadModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def always(_: BalancesStore) -> bool:
+    async def always(_: Store[Any]) -> bool:
         return True
 
-    monkeypatch.setattr(BalancesStore, "take_over", always)
+    monkeypatch.setattr(Store, "take_over", always)
     ledger.append([ledger.writer.post(f"a-{n % 100}") for n in range(3000)])
     async with projecting(ledger, batch_size=50) as one, projecting(ledger, batch_size=50) as two:
         await reader.wait_for(ledger.wanted(), 60)
@@ -239,7 +239,7 @@ async def test_a_log_that_is_gone_at_the_position_halts(ledger: TestLedger, read
 
 
 async def test_another_partition_count_is_refused(ledger: TestLedger) -> None:
-    store = BalancesStore(ledger.database)
+    store = Store(ledger.database, Balances())
     await store.open()
     await store.positions(5)
     await store.close()
@@ -270,7 +270,7 @@ def committed(ledger: TestLedger, group: str) -> dict[int, int]:
 
 async def test_a_refused_partition_count_leaves_the_positions_as_they_were(ledger: TestLedger) -> None:
     """A projection pointed at a larger ledger by mistake must not keep the right one from going on."""
-    store = BalancesStore(ledger.database)
+    store = Store(ledger.database, Balances())
     await store.open()
     before = await store.positions(4)
     with pytest.raises(PartitionCountMismatch):

@@ -14,14 +14,14 @@ import pytest
 
 from events.errors import LedgerError
 from events.merkle import ProofInvalid
-from projections.balances import Progress
 from projections.immudb.client import ImmudbClient
 from projections.immudb.errors import ImmudbTampered
 from projections.immudb.mirror import Mirror, key_of, value_of, verify_receipt_part
 from projections.immudb.shown import Address
 from projections.immudb.trust import TrustFile
 from projections.immudb.verified import VerifiedDatabase
-from projections.mirror import run_mirror
+from projections.mirror import ImmudbMirror
+from projections.service import Progress, run_projection
 from tests.projections.log import TestLedger, account_in
 from tests.support.stack import NativeStack, Stack
 
@@ -59,12 +59,12 @@ async def mirroring(
         changed.set()
 
     task = asyncio.create_task(
-        run_mirror(
+        run_projection(
             ledger.clients,
             ledger.topics,
             ledger.codec,
             ledger.database,
-            immudb,
+            ImmudbMirror(immudb, ledger.topics.events),
             **{"ledger": ledger.name, "stop": stop, "on_progress": note, **settings},
         )
     )

@@ -23,6 +23,7 @@ from projections.changes import (
     Row,
 )
 from projections.rows import BALANCE_COLUMNS, ENTRY_COLUMNS, REJECTION_COLUMNS, rows_of
+from projections.store import advances_of
 from tests.projections.log import NOON, UNIT, Writer, account_in
 
 _UNESCAPED = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
@@ -217,7 +218,7 @@ def test_each_partition_advances_to_behind_its_last_event() -> None:
     writer = Writer(partitions=2)
     first, second = account_in(0, 2), account_in(1, 2)
     events = [*writer.opened(), writer.post(first), writer.post(second), writer.post(first)]
-    advances = {a.partition: a for a in rows_of(stored(*events)).advances}
+    advances = {a.partition: a for a in advances_of(stored(*events))}
     assert {p: (a.next_offset, a.next_sequence, a.writer_epoch) for p, a in advances.items()} == {
         0: (3, 3, 1),
         1: (2, 2, 1),

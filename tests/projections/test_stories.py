@@ -42,14 +42,15 @@ from events.types import (
     PartitionOpened,
     StatusEvent,
 )
+from projections.balances import Balances
 from projections.checks import check_all
 from projections.database import Database
 from projections.errors import AccountNotInReadModel
 from projections.migrate import upgrade
 from projections.queries import ReadModel
 from projections.records import HoldStatus
-from projections.rows import rows_of
-from projections.store import BalancesStore
+from projections.rows import Rows
+from projections.store import Store
 from tests.projections.log import NOON
 from tests.support.stack import Stack
 
@@ -151,12 +152,12 @@ class Story:
             else:
                 self.ended[key] = HoldStatus.SETTLED
 
-    async def write(self, store: BalancesStore, start: int, sizes: Sequence[int]) -> None:
+    async def write(self, store: Store[Rows], start: int, sizes: Sequence[int]) -> None:
         """Write the events from `start` on in stretches of these sizes, by turns."""
         for size in itertools.cycle(sizes):
             if start >= len(self.events):
                 return
-            await store.write(rows_of(self.events[start : start + size]), {0: start})
+            await store.write(self.events[start : start + size], {0: start})
             start = min(start + size, len(self.events))
 
     async def is_read(self, reader: ReadModel, account_id: str) -> None:
@@ -199,7 +200,7 @@ def test_the_tables_are_the_fold_of_any_story(stack: Stack) -> None:
     story, tellings = Story(), itertools.count()
 
     with asyncio.Runner() as runner:
-        store = BalancesStore(database)
+        store = Store(database, Balances())
         reader = ReadModel(database)
         runner.run(_begin(database, store))
         story.add(PartitionOpened(0, 1, NOON, 0, 1))
@@ -225,13 +226,13 @@ def test_the_tables_are_the_fold_of_any_story(stack: Stack) -> None:
             runner.run(_end(database, store, reader))
 
 
-async def _begin(database: Database, store: BalancesStore) -> None:
+async def _begin(database: Database, store: Store[Rows]) -> None:
     await upgrade(database)
     await store.open()
     await store.positions(1)
 
 
-async def _end(database: Database, store: BalancesStore, reader: ReadModel) -> None:
+async def _end(database: Database, store: Store[Rows], reader: ReadModel) -> None:
     await store.close()
     await reader.close()
     connection = await database.connect()
