@@ -15,7 +15,6 @@ from typing import Final, NamedTuple, Self
 import asyncpg
 
 from events.follow import StoredEvent
-from projections.balances import BALANCES
 from projections.batches import STEP_COLUMNS
 from projections.changes import CHANGE_COLUMNS
 from projections.database import LOST, Database
@@ -104,10 +103,10 @@ class Comparison(AbstractAsyncContextManager["Comparison"]):
         """The connection, within the transaction that sees this moment; for other checks of the same."""
         return self._pg
 
-    async def next_sequences(self) -> dict[int, int]:
-        """Return, by partition, the sequence that the tables show next."""
+    async def next_sequences(self, projection: str) -> dict[int, int]:
+        """Return, by partition, the sequence that a projection takes next; nothing when it was never started."""
         try:
-            rows = await self._pg.fetch(READ.format(schema=self._schema), BALANCES)
+            rows = await self._pg.fetch(READ.format(schema=self._schema), projection)
         except (*LOST, asyncpg.PostgresError) as error:
             raise self._database.unavailable(error) from error
         return {row["partition"]: row["next_sequence"] for row in rows}

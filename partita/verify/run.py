@@ -16,10 +16,13 @@ from events.checks import CheckResult, LogAudit
 from events.errors import LogCorrupt
 from events.follow import Ends, SequenceCheck, StoredEvent, read_between
 from events.tree_audit import TreeAudit
+from partita.verify.mirrored import MirrorAudit
 from partita.verify.outcomes import MOST_OUTCOMES, OutcomeAudit
 from partita.wiring import Wiring
+from projections.balances import BALANCES
 from projections.checks import checks_within
 from projections.comparison import Comparison, Difference
+from projections.mirror import MIRROR
 
 ANSWER: Final = 30.0
 """Seconds for one answer of Kafka, and for batches in flight to be answered."""
@@ -79,6 +82,10 @@ async def verify(
         comparison = await stack.enter_async_context(Comparison(wiring.database))
         keys = verifiers or wiring.settings.signing_keys.verifiers()
         run = _Run(wiring, comparison, await asyncio.to_thread(wiring.partition_count), keys, on_progress)
+        if mirrored := await comparison.next_sequences(MIRROR):
+            mirror = wiring.mirror()
+            stack.callback(mirror.database.close)
+            run.mirror = MirrorAudit(mirror, mirrored)
         found = await run.found()
     seconds = time.monotonic() - began
     return Verification(ledger=wiring.settings.ledger, found=found, events=run.log.events, seconds=seconds)
@@ -96,10 +103,11 @@ class _Run:
     """By partition, the sequence that the tables show next."""
     compared: int = 0
     difference: Difference | None = None
+    mirror: MirrorAudit | None = None
     corrupt: dict[int, LogCorrupt] = field(default_factory=dict)
 
     async def found(self) -> dict[str, Sequence[CheckResult]]:
-        self.shown = await self.comparison.next_sequences()
+        self.shown = await self.comparison.next_sequences(BALANCES)
         outcomes = await asyncio.to_thread(self._outcomes)
         open_from = await asyncio.to_thread(self._settled_ends, self.wiring.topics.checkpoints, [0])
         ends = await asyncio.to_thread(self._settled_ends, self.wiring.topics.events, range(self.partitions))
@@ -107,11 +115,14 @@ class _Run:
         await self._read((self.log, outcomes, trees), ends)
         in_flight = await asyncio.to_thread(self._in_flight, ends)
         tables = await checks_within(self.comparison.connection, self.wiring.database.schema)
-        return {
+        found: dict[str, Sequence[CheckResult]] = {
             "log": [*self._of_the_log(in_flight), outcomes.result(self.log.next_sequences)],
             "checkpoints": [trees.result()],
             "tables": [self._of_the_rows(), *tables],
         }
+        if self.mirror is not None:
+            found["mirror"] = [self.mirror.result()]
+        return found
 
     def _outcomes(self) -> OutcomeAudit:
         """Read the last outcomes of each partition."""
@@ -159,6 +170,8 @@ class _Run:
                 for audit in audits:
                     audit.take(stored)
             await self._compare(stretch)
+            if self.mirror is not None:
+                await asyncio.to_thread(self.mirror.take, stretch)
             self.on_progress(Progress(self.log.events, max(total, self.log.events)))
 
     def _stretches(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[list[StoredEvent]]:

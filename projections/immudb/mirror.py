@@ -79,6 +79,28 @@ class Mirror:
             raise ImmudbTampered(f"{name} in {self.database.place} is no event of ours", key=name)
         return found
 
+    def first_fault(self, events: Sequence[StoredEvent]) -> str | None:
+        """Return the first of the events that immudb does not have as it is, and why; None: it is proven of all.
+
+        Raises:
+            TrustedStateInvalid, TrustedStateBusy, ImmudbUnavailable, ImmudbRefused: it can't be told.
+        """
+        pairs = [(self.key(stored), value_of(stored.data)) for stored in events]
+        try:
+            wrong = self.database.differing(pairs)
+        except ImmudbTampered as error:
+            return self._first_refused(pairs) or error.message
+        return next((f"{key.decode()}: {wrong[key]}" for key, _ in pairs if key in wrong), None)
+
+    def _first_refused(self, pairs: Sequence[tuple[bytes, bytes]]) -> str | None:
+        """Return the first of the pairs that can't be proven alone; None when each can."""
+        for key, value in pairs:
+            try:
+                self.database.differing([(key, value)])
+            except ImmudbTampered as error:
+                return f"{key.decode()}: {error.message}"
+        return None
+
     def receipt_part(self, partition: int, sequence: int) -> dict[str, Any] | None:
         """Return the `immudb` part of an entry's receipt, JSON-ready; None: not there yet. Raises as `find`."""
         found = self.find(partition, sequence)

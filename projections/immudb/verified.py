@@ -205,6 +205,27 @@ class VerifiedDatabase:
                 there.add(key)
         return there
 
+    def differing(self, pairs: Sequence[KeyValue]) -> dict[bytes, str]:
+        """Return the keys that do not hold the value they should, and what is wrong; of the others that is proven.
+
+        Nothing is written. Raises as `get`.
+        """
+        with self._proving() as held:
+            return {key: why for part in _parts(pairs) for key, why in self._differing(held, part)}
+
+    def _differing(self, held: Held, pairs: Sequence[KeyValue]) -> Iterator[tuple[bytes, str]]:
+        shown = {found.key: found for found in self._client.find([key for key, _ in pairs])}
+        proven = {
+            entry.key: entry for tx in {found.tx for found in shown.values()} for entry in self._entries(held, tx)
+        }
+        for key, value in pairs:
+            if key not in shown:
+                yield key, "it is not there"
+            elif shown[key].value != value:
+                yield key, "another value is there"
+            elif proven.get(stored_key(key)) != entry_of(key, value):
+                yield key, "no transaction has set it to the value that is shown"
+
     def _entries(self, held: Held, tx: int) -> tuple[Entry, ...]:
         trusted = self._trusted(held)
         shown = self._client.tx(tx, since=trusted.tx)
