@@ -1,4 +1,4 @@
-"""The five topics: their names, their settings, their creation, and the partition count that never changes."""
+"""The topics: their names, their settings, their creation, and the partition count that never changes."""
 
 import time
 from collections.abc import Collection, Mapping
@@ -47,6 +47,11 @@ class Topics:
         """Commands that could not be read, with the reason in headers."""
         return f"{self.prefix}.deadletter"
 
+    @property
+    def reconciliation(self) -> str:
+        """What was said of discrepancies between ledger and chain, keyed by discrepancy."""
+        return f"{self.prefix}.reconciliation"
+
     def settings(self) -> Mapping[str, Mapping[str, str]]:
         """Return each topic's settings, by topic name."""
         return {
@@ -54,6 +59,7 @@ class Topics:
             self.events: _FOR_EVER,
             self.outcomes: {"cleanup.policy": "delete", "retention.ms": str(_DAY_MS)},
             self.checkpoints: _FOR_EVER,
+            self.reconciliation: _FOR_EVER,
             self.deadletter: {
                 "cleanup.policy": "delete",
                 "retention.ms": str(28 * _DAY_MS),
@@ -79,7 +85,7 @@ def ensure_topics(
     except KafkaException as error:
         raise unavailable(clients, error) from error
     count = _count_when_known(clients, topics, partitions, timeout)
-    _check_kept_for_ever(clients, admin, (topics.events, topics.checkpoints), timeout)
+    _check_kept_for_ever(clients, admin, (topics.events, topics.checkpoints, topics.reconciliation), timeout)
     return count
 
 
@@ -118,7 +124,7 @@ def _count_when_known(clients: KafkaClients, topics: Topics, expected: int, time
 
 def _missing(topics: Topics, existing: set[str], partitions: int, replication: int) -> list[NewTopic]:
     in_sync = str(replication // 2 + 1)  # a majority: an acknowledged record outlives the loss of a broker
-    counts = {topics.checkpoints: 1, topics.deadletter: 1}
+    counts = {topics.checkpoints: 1, topics.reconciliation: 1, topics.deadletter: 1}
     return [
         NewTopic(
             name,

@@ -70,6 +70,7 @@ from partita.hybrid import (
     create_hybrid_ledger,
 )
 from partita.locks import Lock, LockManager
+from partita.reconciliation import ReconciliationEngine
 from partita.results import AccountChange, EntryPage, HoldChange, LedgerBatch, LedgerEntry
 from partita.settings import NotConfigured, Settings
 from projections.errors import (
@@ -96,6 +97,22 @@ from projections.records import BalanceRow as Balance
 from projections.records import BatchRow as Batch
 from projections.records import BatchStatus, HoldPage, HoldStatus
 from projections.records import HoldRow as Hold
+from reconciler.chains import Chain, Token
+from reconciler.configured import ChainProvider
+from reconciler.errors import (
+    ChainUnavailable,
+    DiscrepancyNotFound,
+    InvalidChain,
+    InvalidStatement,
+    NotACorrection,
+    ProvidersDisagree,
+    ReconciliationConflict,
+    ReorganisedTooDeep,
+    WrongChain,
+)
+from reconciler.matching import Kind as DiscrepancyType
+from reconciler.report import Discrepancy
+from reconciler.report import Report as ReconciliationReport
 
 __all__ = [
     "Account",
@@ -121,7 +138,13 @@ __all__ = [
     "BatchStatus",
     "BatchUnbalanced",
     "BrokerUnavailable",
+    "Chain",
+    "ChainProvider",
+    "ChainUnavailable",
     "CopyDiffers",
+    "Discrepancy",
+    "DiscrepancyNotFound",
+    "DiscrepancyType",
     "DryRunNotPossible",
     "EntryNotFound",
     "EntryPage",
@@ -150,6 +173,7 @@ __all__ = [
     "InvalidAsset",
     "InvalidAuditRecord",
     "InvalidBatch",
+    "InvalidChain",
     "InvalidCommand",
     "InvalidCommandId",
     "InvalidCursor",
@@ -163,6 +187,7 @@ __all__ = [
     "InvalidMetadata",
     "InvalidReason",
     "InvalidReference",
+    "InvalidStatement",
     "LedgerBatch",
     "LedgerEngine",
     "LedgerEntry",
@@ -172,16 +197,23 @@ __all__ = [
     "LockLost",
     "LockManager",
     "MirrorBehind",
+    "NotACorrection",
     "NotConfigured",
     "OutcomeUnknown",
     "PartitionCountMismatch",
+    "ProvidersDisagree",
     "ReadModelBehind",
     "ReadModelUnavailable",
     "ReceiptIncomplete",
+    "ReconciliationConflict",
+    "ReconciliationEngine",
+    "ReconciliationReport",
     "RegistryUnavailable",
     "Rejected",
+    "ReorganisedTooDeep",
     "SchemaIncompatible",
     "Settings",
+    "Token",
     "TopicMissing",
     "TrustedStateBusy",
     "TrustedStateInvalid",
@@ -189,6 +221,7 @@ __all__ = [
     "Verification",
     "VerificationStatus",
     "VersionConflict",
+    "WrongChain",
     "WrongPartition",
     "create_audit_trail",
     "create_hybrid_ledger",

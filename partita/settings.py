@@ -31,6 +31,12 @@ def _home(variable: str, fallback: str) -> Path:
     return Path(os.environ.get(variable) or Path.home() / fallback)
 
 
+def _node(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return url
+
+
 class Settings(BaseSettings):
     """The settings of one process."""
 
@@ -116,6 +122,37 @@ class Settings(BaseSettings):
     )
     signing_key_file: Path | None = Field(default=None, description="The file of the keys that sign checkpoints.")
 
+    chain: str = Field(default="anvil", description="The chain that is reconciled: a known one's name or id.")
+    evm_rpc_url: SecretStr | None = Field(
+        default=None, description="A node of the chain; http or https. May hold a key, and is not shown."
+    )
+    chain_other_rpc_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="More nodes, comma-separated: nothing is taken for true that not all of them say."
+    )
+    chain_addresses: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Our addresses, comma-separated; those that entries name as ours when none is given."
+    )
+    chain_tokens: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Tokens that are reconciled: USDC,native,DAI:0x...:18; the chain's USDC if not given.",
+    )
+    chain_finality: str | None = Field(
+        default=None, description="finalized, safe, or a number of confirmations; the chain's rule when not given."
+    )
+    chain_tolerances: Annotated[dict[str, str], NoDecode] = Field(
+        default={}, description="How much an amount may be off, by asset: USDC=0.01; nothing when not given."
+    )
+    chain_start_block: int | None = Field(
+        default=None, ge=0, description="Where a reconciler that has never run begins; the newest block if not given."
+    )
+    chain_deposit_accounts: Annotated[dict[str, str], NoDecode] = Field(
+        default={}, description="Accounts by address: deposits there that the ledger lacks are posted. 0x...=alice"
+    )
+    chain_requests_per_second: float = Field(default=50.0, gt=0, description="Most requests to nodes in a second.")
+    chain_blocks_per_request: int = Field(
+        default=2000, ge=1, le=1_000_000, description="Most blocks in one request for logs."
+    )
+
     stack_dir: Path = Field(
         default_factory=lambda: _home("XDG_DATA_HOME", ".local/share") / "partita" / "stack",
         description="Where the local stack keeps its data.",
@@ -142,13 +179,28 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql:// or postgres://")
         return value
 
-    @field_validator("asset_scales", mode="before")
+    @field_validator("evm_rpc_url")
+    @classmethod
+    def _check_node(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is None else _node(value)
+
+    @field_validator("chain_other_rpc_urls")
+    @classmethod
+    def _check_nodes(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        return tuple(map(_node, value))
+
+    @field_validator("chain_other_rpc_urls", "chain_addresses", "chain_tokens", mode="before")
+    @classmethod
+    def _parse_list(cls, value: object) -> object:
+        return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
+
+    @field_validator("asset_scales", "chain_tolerances", "chain_deposit_accounts", mode="before")
     @classmethod
     def _parse_scales(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         pairs = (item.partition("=") for item in value.split(",") if item.strip())
-        return {asset.strip(): scale for asset, _, scale in pairs}
+        return {asset.strip(): scale.strip() for asset, _, scale in pairs}
 
     @field_validator("asset_scales")
     @classmethod
@@ -222,6 +274,15 @@ class Settings(BaseSettings):
             return self.immudb_state_file
         home = self.state_dir if self.immudb_host else self.stack_dir / "data"
         return home / "immudb-trusted" / f"{self.immudb_database}.json"
+
+    def rpc_url(self) -> str:
+        """Return the address of the chain's node, key included; raises `NotConfigured`."""
+        return self.evm_rpc_url.get_secret_value() if self.evm_rpc_url else self._found("evm_rpc_url")
+
+    @property
+    def chain_schema(self) -> str:
+        """The PostgreSQL schema of the reconciler's tables."""
+        return f"{self.ledger}_chain"
 
     def environment(self) -> dict[str, str]:
         """Return the environment for a child process that is to work on the same ledger."""

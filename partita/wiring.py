@@ -1,6 +1,7 @@
 """The composition root: the only module that makes clients and services, from settings."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Final
 
@@ -16,6 +17,7 @@ from events.clients import KafkaClients, check_broker
 from events.codec import EventCodec, event_codec
 from events.kafka_log import KafkaLog
 from events.log import Log
+from events.reconciliation import reconciliation_codec
 from events.registry import Registry
 from events.topics import Topics, check_partition_count, ensure_topics
 from partita.requester import Requester
@@ -27,6 +29,13 @@ from projections.immudb.shown import Address
 from projections.immudb.trust import TrustFile
 from projections.immudb.verified import VerifiedDatabase, read_pem, read_public_key
 from projections.queries import ReadModel
+from reconciler.configured import ChainProvider, token
+from reconciler.expectations import Expectations
+from reconciler.matching import Terms
+from reconciler.reading import ChainReader, Limits
+from reconciler.reconcile import Reconciler
+from reconciler.resolutions import Resolutions
+from reconciler.store import ChainStore
 
 _CACHED_ACCOUNTS: Final = 120_000
 """Accounts that a handler of all partitions keeps in memory, at about a kilobyte each."""
@@ -157,6 +166,60 @@ class Wiring:
     def mirror(self) -> Mirror:
         """Return the ledger's events in immudb."""
         return Mirror(self.verified_database(), self.topics.events)
+
+    @property
+    def chain_database(self) -> Database:
+        """Where the reconciler's tables are."""
+        return replace(self.database, schema=self.settings.chain_schema)
+
+    def chain_provider(self) -> ChainProvider:
+        """Return the chain that the settings describe; raises `InvalidChain`."""
+        given = self.settings
+        return ChainProvider(
+            chain=given.chain,
+            other_rpc_urls=[url.get_secret_value() for url in given.chain_other_rpc_urls],
+            addresses=given.chain_addresses,
+            tokens=[token(text) for text in given.chain_tokens] or None,
+            finality=given.chain_finality,
+            tolerances=given.chain_tolerances,
+            limits=Limits(
+                requests_per_second=given.chain_requests_per_second, most_blocks=given.chain_blocks_per_request
+            ),
+        )
+
+    def reconciler(self, provider: ChainProvider) -> Reconciler:
+        """Return what compares a chain with the ledger; it connects when it is asked something."""
+        from reconciler.web3_chain import Web3Node  # noqa: PLC0415  # web3 is not in the plain install
+
+        chain, tokens, ours = provider.described(), provider.chosen_tokens(), provider.ours()
+        urls = [provider.rpc_url or self.settings.rpc_url(), *provider.other_rpc_urls]
+        timeout = max(self.settings.connect_timeout, provider.limits.longest_delay)
+        return Reconciler(
+            chain=chain,
+            reader=ChainReader(
+                chain=chain,
+                nodes=[Web3Node(url, timeout=timeout) for url in urls],
+                tokens=tokens,
+                ours=ours,
+                finality=provider.rule(),
+                limits=provider.limits,
+            ),
+            store=ChainStore(self.chain_database),
+            terms=Terms(
+                tokens={token.name: token for token in (chain.native, *chain.tokens, *tokens)},
+                ours=ours,
+                tolerances=provider.allowed(),
+            ),
+        )
+
+    def expectations(self, store: ChainStore, partition_count: int) -> Expectations:
+        """Return what reads from the log which transactions entries name."""
+        return Expectations(self.clients, self.topics.events, self.event_codec, store, partition_count)
+
+    def resolutions(self, store: ChainStore) -> Resolutions:
+        """Return what people say of discrepancies."""
+        codec = reconciliation_codec(self.schema_ids, self.registry.lookup)
+        return Resolutions(self.clients, self.topics.reconciliation, codec, store)
 
     def log(self, instance: str) -> Log:
         """Return a new log for a handler of this instance name; it joins the group at once."""

@@ -13,7 +13,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -21,39 +21,42 @@ from sqlalchemy.pool import NullPool
 from projections.database import LOST, Database
 from projections.tables import metadata
 
+MIGRATIONS: Final = "projections:migrations"
 LOCK_TIMEOUT: Final = 60
 """Seconds to wait for another process that migrates the same ledger."""
 
 
-async def upgrade(database: Database, revision: str = "head") -> None:
+async def upgrade(database: Database, revision: str = "head", *, folder: str = MIGRATIONS) -> None:
     """Bring the tables to `revision`, from nothing or from any version; harmless when they are there already.
+
+    `folder` has the migrations: those of the read model, or of a sibling that keeps tables in a schema of its own.
 
     Raises:
         ReadModelUnavailable: PostgreSQL does not answer, or another process holds the lock for too long.
     """
-    await _run(database, lambda config: command.upgrade(config, revision))
+    await _run(database, folder, lambda config: command.upgrade(config, revision))
 
 
-async def downgrade(database: Database, revision: str = "base") -> None:
+async def downgrade(database: Database, revision: str = "base", *, folder: str = MIGRATIONS) -> None:
     """Take the tables back to `revision`; what later versions had added is lost. Raises as `upgrade`."""
-    await _run(database, lambda config: command.downgrade(config, revision))
+    await _run(database, folder, lambda config: command.downgrade(config, revision))
 
 
-async def differences(database: Database) -> list[object]:
-    """Return what `projections.tables` has and the database has not, or otherwise; raises as `upgrade`."""
+async def differences(database: Database, tables: MetaData = metadata) -> list[object]:
+    """Return what `tables` has and the database has not, or otherwise; raises as `upgrade`."""
 
     def compare(connection: Connection) -> list[object]:
         context = MigrationContext.configure(connection, opts={"include_object": _is_ours})
-        return list(compare_metadata(context, metadata))
+        return list(compare_metadata(context, tables))
 
     async with _locked(database) as connection:
         return await connection.run_sync(compare)
 
 
-async def _run(database: Database, action: Callable[[Config], None]) -> None:
+async def _run(database: Database, folder: str, action: Callable[[Config], None]) -> None:
     def run(connection: Connection) -> None:
         config = Config()
-        config.set_main_option("script_location", "projections:migrations")
+        config.set_main_option("script_location", folder)
         config.set_main_option("path_separator", "os")
         config.attributes.update(connection=connection, schema=database.schema)
         action(config)

@@ -89,6 +89,11 @@ class Chain:
         """What an entry may call it: its name, its id, and its id as CAIP-2 has it."""
         return self.name, str(self.chain_id), f"eip155:{self.chain_id}"
 
+    @property
+    def names_of_entries(self) -> tuple[str, ...]:
+        """The same, and no name: an entry that names a transaction and no chain is told of by every chain's."""
+        return *self.names, ""
+
     def token(self, name: str) -> Token | None:
         """Return the token of this address or asset, or the chain's own asset for `native`."""
         lowered = name.strip().lower()

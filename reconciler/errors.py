@@ -37,3 +37,11 @@ class ReconciliationConflict(LedgerError):
 
 class DiscrepancyNotFound(LedgerError):
     """No discrepancy has this id."""
+
+
+class InvalidStatement(LedgerError):
+    """What is said of a discrepancy has no reason, or one that is too long."""
+
+
+class NotACorrection(LedgerError):
+    """The batch that is to have put a discrepancy right was not posted."""

@@ -52,8 +52,16 @@ EVENTS: Final = (
     "BatchPosted",
     "BatchRejected",
 )
+RECONCILIATION: Final = (
+    "DiscrepancyExplained",
+    "DiscrepancyIgnored",
+    "DiscrepancyResolved",
+    "DiscrepancyReopened",
+)
+"""What people say of discrepancies, on a topic of its own."""
+
 OUTCOMES: Final = tuple(f"{command}Outcome" for command in COMMANDS)
-ALL: Final = COMMANDS + STEPS + EVENTS + OUTCOMES
+ALL: Final = COMMANDS + STEPS + EVENTS + RECONCILIATION + OUTCOMES
 
 _FOLDER: Final = Path(__file__).parent
 

@@ -13,6 +13,7 @@ from partita.cli import (
     holds,
     immudb,
     keys,
+    reconcile,
     run,
     stack,
     verify,
@@ -35,6 +36,7 @@ app.add_typer(deadletter.app, name="deadletter")
 app.add_typer(accounts.app, name="account")
 app.add_typer(holds.app, name="hold")
 app.add_typer(batches.app, name="batch")
+app.add_typer(reconcile.app, name="discrepancy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(immudb.app, name="immudb")
 app.add_typer(keys.app, name="keys")
@@ -42,6 +44,7 @@ app.command()(demo.demo)
 app.command(epilog=STATUSES)(entries.post)
 app.command(epilog=STATUSES)(bulk.post_many)
 app.command(epilog=STATUSES)(batches.transfer)
+app.command(epilog=reconcile.STATUSES)(reconcile.reconcile)
 app.command()(entries.balance)
 app.command()(entries.statement)
 app.command()(verify.verify)

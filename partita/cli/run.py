@@ -1,4 +1,4 @@
-"""`partita run handler | PROJECTION | web | all`: the services, in the foreground."""
+"""`partita run handler | PROJECTION | web | reconciler | all`: the services, in the foreground."""
 
 import asyncio
 import logging
@@ -111,6 +111,24 @@ def web(json: Json = False) -> None:
     """Serve the HTTP API on PARTITA_WEB_HOST and PARTITA_WEB_PORT: questions and commands. /docs explains it."""
     with errors_told(as_json=json):
         asyncio.run(run_web(Wiring(Settings())))
+
+
+@app.command()
+def reconciler(json: Json = False) -> None:
+    """Compare the chain with the ledger, for ever: PARTITA_CHAIN, PARTITA_EVM_RPC_URL, PARTITA_CHAIN_ADDRESSES."""
+    from partita.reconciliation import run_reconciler_service  # noqa: PLC0415  # the other services need no chain
+
+    reporter = _Reporter("blocks", as_json=json)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await run_reconciler_service(Settings(), stop, lambda done: reporter.add(done.blocks))
+
+    with errors_told(as_json=json):
+        asyncio.run(run())
+    reporter.end()
 
 
 @app.command(name="all")

@@ -21,6 +21,7 @@ from partita.cli.output import exit_status
 from partita.settings import Settings
 from partita.web.problems import STATUSES
 from projections import tables
+from reconciler import tables as chain_tables
 from tests.docs.pages import PAGES, ROOT, anchors, links, names, read, rows, section
 
 DAY_MS = 24 * 60 * 60 * 1000
@@ -167,6 +168,13 @@ def test_tables_have_the_columns_that_are_told(table: Table) -> None:
     assert described == columns
     in_short = {names(row[0])[0]: names(row[2]) for row in rows(section(read("README.md"), "The contract: tables"))}
     assert in_short[table.name] == columns
+
+
+@pytest.mark.parametrize("table", [*chain_tables.metadata.tables.values()], ids=str)
+def test_tables_of_the_chain_have_the_columns_that_are_told(table: Table) -> None:
+    page = read("docs/reconciliation.md")
+    described = [name for row in rows(section(page, table.name)) for name in names(row[0])]
+    assert described == [column.name for column in table.columns]
 
 
 def test_every_decision_is_in_the_index() -> None:

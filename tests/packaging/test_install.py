@@ -102,6 +102,8 @@ def test_the_wheel_holds_more_than_code(wheel: Path) -> None:
         "schemas/*.avsc",
         "projections/migrations/**/*.py",
         "projections/migrations/*.mako",
+        "reconciler/migrations/**/*.py",
+        "reconciler/migrations/*.mako",
         "partita/stack/pins/*",
     ):
         here = {str(path.relative_to(ROOT)) for path in ROOT.glob(kind)}
@@ -122,6 +124,7 @@ def test_all_but_what_needs_an_extra_can_be_imported_without(plain: Path, tmp_pa
         ["commands.rocks_store", "rocksdict"],
         ["projections.immudb.client", "grpc"],
         ["projections.migrate", "alembic"],
+        ["reconciler.web3_chain", "aiohttp"],
     ]
 
 

@@ -165,6 +165,15 @@ class Ledger:
                 "IMMUDB_PORT": given.immudb_port,
                 "IMMUDB_DATABASE": given.immudb_database,
             }
+        if given.evm_rpc_url is not None:
+            values |= {
+                "EVM_RPC_URL": given.evm_rpc_url.get_secret_value(),
+                "CHAIN_ADDRESSES": ",".join(given.chain_addresses),
+                "CHAIN_TOKENS": ",".join(given.chain_tokens),
+                "CHAIN_FINALITY": given.chain_finality or 0,
+                "CHAIN_START_BLOCK": given.chain_start_block or 0,
+                "CHAIN_DEPOSIT_ACCOUNTS": ",".join("=".join(p) for p in given.chain_deposit_accounts.items()),
+            }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PARTITA_")}
         return inherited | {f"PARTITA_{name}": str(value) for name, value in values.items()}
 

@@ -1,0 +1,67 @@
+"""What is said of discrepancies between ledger and chain: events on a topic of their own, `ledger.reconciliation`.
+
+They don't change an account, so they are none of the events of a partition's sequence. What is said last holds.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, get_args
+
+from events.codec import RecordCodec, SchemaLookup, TopicCodec
+
+
+class DiscrepancyExplained(NamedTuple):
+    """It is as it should be, for a reason."""
+
+    event_id: str
+    recorded_at: int
+    discrepancy_id: str
+    chain_id: int
+    actor: str | None
+    reason: str
+
+
+class DiscrepancyIgnored(NamedTuple):
+    """It is let be, for a reason."""
+
+    event_id: str
+    recorded_at: int
+    discrepancy_id: str
+    chain_id: int
+    actor: str | None
+    reason: str
+
+
+class DiscrepancyResolved(NamedTuple):
+    """A batch has put it right."""
+
+    event_id: str
+    recorded_at: int
+    discrepancy_id: str
+    chain_id: int
+    actor: str | None
+    reason: str
+    batch_id: str
+
+
+class DiscrepancyReopened(NamedTuple):
+    """What was said before does not hold any more."""
+
+    event_id: str
+    recorded_at: int
+    discrepancy_id: str
+    chain_id: int
+    actor: str | None
+    reason: str
+
+
+Said = DiscrepancyExplained | DiscrepancyIgnored | DiscrepancyResolved | DiscrepancyReopened
+"""Something that was said of a discrepancy."""
+
+SAID_TYPES: Final[tuple[type[Any], ...]] = get_args(Said)
+
+ReconciliationCodec = TopicCodec[Said]
+
+
+def reconciliation_codec(ids: Mapping[str, int], lookup: SchemaLookup) -> ReconciliationCodec:
+    """Return the codec of `ledger.reconciliation`; `ids` maps a schema's short name to its registered id."""
+    return TopicCodec({cls: RecordCodec(cls.__name__, cls, ids[cls.__name__]) for cls in SAID_TYPES}, lookup)

@@ -1,0 +1,1 @@
+"""Alembic's folder: how the reconciler's tables came to be what `reconciler.tables` says."""

@@ -1,0 +1,96 @@
+"""The SQL of the reconciler's tables; each has a place for the `schema`."""
+
+from typing import Final
+
+_LAST: Final = (
+    "NOT EXISTS (SELECT FROM {schema}.findings AS n WHERE n.finding_id = f.finding_id AND n.version = f.version + 1)"
+)
+_EXPECTATION: Final = """
+e.entry_id, e.account_id, e.entry_type, e.amount, e.asset, e.chain, e.tx_hash, e.token, e.sender, e.recipient,
+e.log_index, e.problem, (extract(epoch FROM e.recorded_at) * 1000000)::bigint AS recorded_at
+"""
+_FINDING: Final = """
+f.finding_id, f.version, f.chain_id, f.kind, f.discrepancy_id, f.entry_id, f.tx_hash, f.log_index, f.block_number,
+f.block_hash, f.token, f.sender, f.recipient, f.value, f.description
+"""
+
+LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+EXPECTED: Final = f"""
+SELECT {_EXPECTATION} FROM {{schema}}.expectations AS e
+WHERE e.chain = ANY($1::text[]) AND e.tx_hash = ANY($2::text[])
+"""  # noqa: S608  # parts of these very statements
+COUNT_EXPECTED: Final = """
+SELECT count(*) FROM {schema}.expectations WHERE chain = ANY($1::text[]) AND tx_hash = ANY($2::text[])
+"""
+PENDING: Final = f"""
+SELECT {_EXPECTATION} FROM {{schema}}.expectations AS e
+LEFT JOIN {{schema}}.findings AS f ON f.entry_id = e.entry_id AND f.chain_id = $2 AND {_LAST}
+WHERE e.chain = ANY($1::text[]) AND e.entry_id > $3
+AND (f.kind IS NULL OR f.kind IN ('missing_on_chain', 'not_yet_final', 'reorganised'))
+ORDER BY e.entry_id LIMIT $4
+"""  # noqa: S608  # parts of these very statements
+OURS: Final = """
+SELECT DISTINCT CASE entry_type WHEN 'CREDIT' THEN recipient ELSE sender END AS address
+FROM {schema}.expectations
+WHERE chain = ANY($1::text[]) AND CASE entry_type WHEN 'CREDIT' THEN recipient ELSE sender END IS NOT NULL
+ORDER BY 1 LIMIT $2
+"""
+IN_BLOCKS: Final = f"""
+SELECT {_FINDING} FROM {{schema}}.findings AS f
+WHERE f.chain_id = $1 AND f.block_number BETWEEN $2 AND $3 AND {_LAST}
+"""  # noqa: S608  # parts of these very statements
+OF_TRANSACTIONS: Final = f"""
+SELECT {_FINDING} FROM {{schema}}.findings AS f
+WHERE f.chain_id = $1 AND f.tx_hash = ANY($2::text[]) AND {_LAST}
+"""  # noqa: S608  # parts of these very statements
+LACKING: Final = f"""
+SELECT {_FINDING} FROM {{schema}}.findings AS f
+JOIN {{schema}}.discrepancies AS d USING (discrepancy_id)
+WHERE f.chain_id = $1 AND f.kind = 'missing_in_ledger' AND f.recipient = ANY($2::text[]) AND {_LAST}
+AND d.state IN ('open', 'reopened') ORDER BY f.block_number, f.log_index LIMIT $3
+"""  # noqa: S608  # parts of these very statements
+CURSOR: Final = "SELECT block_number, block_hash FROM {schema}.cursors WHERE chain_id = $1"
+BEGIN_CURSOR: Final = """
+INSERT INTO {schema}.cursors (chain_id, block_number, block_hash) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+"""
+MOVE_CURSOR: Final = """
+UPDATE {schema}.cursors SET block_number = $2, block_hash = $3, updated_at = now()
+WHERE chain_id = $1 AND block_number = $4 AND block_hash = $5
+"""
+MARK: Final = """
+INSERT INTO {schema}.marks (chain_id, block_number, block_hash) VALUES ($1, $2, $3)
+ON CONFLICT (chain_id, block_number) DO UPDATE SET block_hash = excluded.block_hash
+"""
+MARKS: Final = """
+SELECT block_number, block_hash FROM {schema}.marks WHERE chain_id = $1 ORDER BY block_number DESC
+"""
+UNMARK: Final = "DELETE FROM {schema}.marks WHERE chain_id = $1 AND block_number > $2"
+FORGET_MARKS: Final = """
+DELETE FROM {schema}.marks WHERE chain_id = $1 AND block_number < (
+    SELECT block_number FROM {schema}.marks WHERE chain_id = $1 ORDER BY block_number DESC OFFSET $2 LIMIT 1)
+"""
+OFFSETS: Final = """
+SELECT partition, next_offset, next_sequence, writer_epoch FROM {schema}.offsets WHERE topic = $1
+"""
+OPEN_OFFSET: Final = """
+INSERT INTO {schema}.offsets (topic, partition, next_offset, next_sequence, writer_epoch)
+SELECT $1, n, 0, 0, 0 FROM generate_series(0, $2 - 1) AS n ON CONFLICT DO NOTHING
+"""
+MOVE_OFFSET: Final = """
+UPDATE {schema}.offsets SET next_offset = $4, next_sequence = $5, writer_epoch = $6
+WHERE topic = $1 AND partition = $2 AND next_offset = $3
+"""
+RESOLVE: Final = """
+INSERT INTO {schema}.resolutions
+    (event_id, discrepancy_id, action, reason, batch_id, actor, recorded_at, position)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
+"""
+STATES: Final = """
+SELECT DISTINCT ON (discrepancy_id) discrepancy_id, action FROM {schema}.resolutions
+WHERE discrepancy_id = ANY($1::text[]) ORDER BY discrepancy_id, position DESC
+"""
+DISCREPANCIES: Final = """
+SELECT * FROM {schema}.discrepancies
+WHERE chain_id = $1 AND ($2 OR state IN ('open', 'reopened')) AND ($3::text IS NULL OR discrepancy_id = $3)
+ORDER BY found_at, discrepancy_id LIMIT $4
+"""

@@ -1,0 +1,151 @@
+"""A node behind the port, by web3. The only module of the project that imports it.
+
+web3 carries requests and signs transactions. What is asked is JSON-RPC as the Ethereum execution API has it, and what
+is answered is read by `answers`: web3's own models refuse blocks of some chains (proof of authority) and pass others'
+mistakes on. Retrying is the reader's, who knows what can be asked otherwise.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+from web3 import AsyncHTTPProvider
+from web3.types import RPCEndpoint
+
+from reconciler import answers
+from reconciler.chains import Tag
+from reconciler.provider import Block, NativeScan, NodeBusy, NodeRefused, Receipt, Sent
+from reconciler.transfers import Transfer
+
+_MOST_FILTERED: Final = 250
+"""Addresses in one filter; with more, all transfers of the tokens are read, and the others' left out here."""
+_DECIMALS: Final = "0x313ce567"
+"""The call of ERC-20's `decimals()`."""
+_RATE_LIMITED: Final = frozenset({-32005, -32016, 429})
+_RATE_WORDS: Final = ("rate limit", "too many requests", "requests per second", "compute units", "throttl")
+
+
+class Web3Node:
+    """A node at an HTTP address, which is never shown whole: it may hold a key."""
+
+    def __init__(self, url: str, *, timeout: float = 20.0) -> None:
+        self._name = _place(url)
+        self._provider = AsyncHTTPProvider(
+            url,
+            request_kwargs={"timeout": aiohttp.ClientTimeout(total=timeout)},
+            exception_retry_configuration=None,
+        )
+
+    def __repr__(self) -> str:
+        return f"Web3Node({self._name})"
+
+    @property
+    def name(self) -> str:
+        """Host and port."""
+        return self._name
+
+    async def chain_id(self) -> int:
+        """Return the chain's id."""
+        return answers.quantity(await self._ask("eth_chainId"), "a chain's id")
+
+    async def block(self, at: int | Tag | None) -> Block | None:
+        """Return a block's head."""
+        found = await self._ask("eth_getBlockByNumber", _at(at), False)
+        return None if found is None else self._checked(answers.block, found)
+
+    async def token_transfers(
+        self, first: int, last: int, tokens: Collection[str], ours: Collection[str]
+    ) -> list[Transfer]:
+        """Return the token transfers from or to `ours`, in the order of the chain."""
+        found: set[Transfer] = set()
+        for topics in _filters(ours):
+            asked = {
+                "fromBlock": hex(first),
+                "toBlock": hex(last),
+                "address": sorted(tokens),
+                "topics": topics,
+            }
+            logs = await self._ask("eth_getLogs", asked)
+            found.update(self._checked(answers.transfers, logs))
+        mine = (t for t in found if t.sender in ours or t.recipient in ours)
+        return sorted(mine, key=lambda t: (t.block_number, t.log_index))
+
+    async def native_scan(self, number: int, ours: Collection[str]) -> NativeScan | None:
+        """Return a block's native transfers."""
+        found = await self._ask("eth_getBlockByNumber", hex(number), True)
+        return None if found is None else self._checked(lambda value: answers.native_scan(value, ours), found)
+
+    async def receipt(self, tx_hash: str) -> Receipt | None:
+        """Return what became of a transaction."""
+        found = await self._ask("eth_getTransactionReceipt", tx_hash)
+        return None if found is None else self._checked(answers.receipt, found)
+
+    async def transaction(self, tx_hash: str) -> Sent | None:
+        """Return a transaction."""
+        found = await self._ask("eth_getTransactionByHash", tx_hash)
+        return None if found is None else self._checked(answers.sent, found)
+
+    async def decimals(self, token: str) -> int:
+        """Ask a token's contract for its decimals."""
+        found = await self._ask("eth_call", {"to": token, "data": _DECIMALS}, "latest")
+        decimals: int = self._checked(lambda value: answers.word(value, "decimals"), found)
+        return decimals
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        await self._provider.disconnect()
+
+    async def _ask(self, method: str, *params: Any) -> Any:
+        """Return a result as JSON has it; what does not come to one is `NodeBusy` or `NodeRefused`."""
+        try:
+            answer: Any = await self._provider.make_request(RPCEndpoint(method), list(params))
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            # What the error says may hold the address, and the address a key.
+            raise NodeBusy(f"{self._name} does not answer: {type(error).__name__}", node=self._name) from None
+        if not isinstance(answer, dict) or not ({"result", "error"} & answer.keys()):
+            raise NodeBusy(f"{self._name} answers without a result", node=self._name)
+        if (refusal := answer.get("error")) is not None:
+            raise self._refused(method, refusal)
+        return answer["result"]
+
+    def _refused(self, method: str, refusal: Any) -> NodeBusy | NodeRefused:
+        code, said = (refusal.get("code"), refusal.get("message")) if isinstance(refusal, dict) else (None, refusal)
+        text = f"{self._name} refuses {method}: {str(said)[:200]} ({code})"
+        is_rate = code in _RATE_LIMITED and "range" not in str(said) and "result" not in str(said)
+        if is_rate or any(words in str(said).lower() for words in _RATE_WORDS):
+            return NodeBusy(text, node=self._name)
+        return NodeRefused(text, node=self._name)
+
+    def _checked(self, read: Any, value: Any) -> Any:
+        try:
+            return read(answers.record(value, "an answer") if not isinstance(value, list | str) else value)
+        except ValueError as error:
+            raise NodeBusy(f"{self._name} answers what can't be: {error}"[:300], node=self._name) from None
+
+
+def _filters(ours: Collection[str]) -> Sequence[list[Any]]:
+    """Return the topics to ask for: a filter names senders or recipients, so there are two, or one for all."""
+    if len(ours) > _MOST_FILTERED:
+        return [[answers.TRANSFER]]
+    topics = sorted(map(answers.topic, ours))
+    return [[answers.TRANSFER, topics], [answers.TRANSFER, None, topics]]
+
+
+def _at(at: int | Tag | None) -> str:
+    if at is None:
+        return "latest"
+    return hex(at) if isinstance(at, int) else str(at)
+
+
+def _place(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "an address that can't be read"
+    return (
+        f"{parts.hostname}{port}"
+        if parts.scheme in ("http", "https") and parts.hostname
+        else "an address that is not http"
+    )
