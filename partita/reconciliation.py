@@ -187,7 +187,7 @@ class ReconciliationEngine:
     async def _head(self, discrepancy_id: str, reason: str, actor: str | None) -> tuple[Any, ...]:
         """Return what every event begins with."""
         if not reason.strip() or len(reason) > _MOST_REASON or "\0" in reason + (actor or ""):
-            raise InvalidStatement(f"a reason has 1 to {_MOST_REASON} characters")
+            raise InvalidStatement(f"a reason has 1 to {_MOST_REASON} characters", characters=len(reason))
         parts = await self._opened()
         chain_id = parts.reconciler.chain.chain_id
         if not await parts.reconciler.store.discrepancies(chain_id, settled=True, only=discrepancy_id, limit=1):

@@ -81,6 +81,15 @@ OTHERS: list[LedgerError] = [
         entry_of(Outcome(False, 3, posted())), "mirror", partita.ImmudbUnavailable("no answer", cause="refused")
     ),
     partita.CopyDiffers("another amount", entry_id="3-7", field="amount"),
+    partita.ChainUnavailable("no answer", node="host:1"),
+    partita.ProvidersDisagree("different", nodes=["host:1", "host:2"], what="block 7"),
+    partita.WrongChain("another", node="host:1", found=1, expected=8453),
+    partita.InvalidChain("no address", given="0x12"),
+    partita.ReorganisedTooDeep("gone", chain="base", block=7),
+    partita.ReconciliationConflict("moved", chain_id=8453),
+    partita.DiscrepancyNotFound("none", discrepancy_id="5f1c"),
+    partita.NotACorrection("rejected", batch_id="b-1"),
+    partita.InvalidStatement("no reason", characters=0),
 ]
 
 
