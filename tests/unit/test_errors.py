@@ -157,6 +157,8 @@ def test_only_what_may_pass_is_worth_another_try() -> None:
     assert {error.code for error in OTHERS if error.retriable} == {
         "OutcomeUnknown",
         "BrokerUnavailable",
+        "ChainUnavailable",
+        "ReconciliationConflict",
         "RegistryUnavailable",
         "TopicMissing",
         "ReadModelUnavailable",
