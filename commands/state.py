@@ -76,7 +76,7 @@ def filed_under(event: Answer) -> bytes:
 
 
 class PartitionState:
-    """The fold of a partition's events, kept in `store`. The `most_cached` that changed last are in memory as well.
+    """The fold of a partition's events, kept in `store`. The `most_cached` used last are in memory as well.
 
     `is_readable` is False when the store was written in another format, or for another partition: then it must be
     thrown away.
@@ -102,7 +102,11 @@ class PartitionState:
         if account is not None:
             return account
         value = self._store.get(account_key(account_id))
-        return NEW_ACCOUNT if value is None else read_account(value)
+        if value is None:
+            return NEW_ACCOUNT
+        account = read_account(value)
+        self._remember({account_id: account})  # who asks, asks again when the event is recorded
+        return account
 
     def hold(self, key: bytes) -> Hold | None:
         """Return the hold under `key`; None when there is none, or it is over."""
