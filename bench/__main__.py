@@ -1,4 +1,4 @@
-"""`python -m bench [handler] [batches] [store] [projection] [latency] [path]`: runs them, and prints JSON."""
+"""`python -m bench [handler] [batches] [store] [projection] [mirror] [latency] [path]`: runs them, prints JSON."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from bench import batches, handler, path, projection, store
+from bench import batches, handler, mirror, path, projection, store
 from bench.ledger import Bench, on_stack
 from partita import stack
 from partita.settings import Settings
@@ -25,6 +25,7 @@ def _benchmarks(accounts: int, ids: int) -> Benchmarks:
         "batches": batches.run,
         "store": lambda bench: store.run(bench, accounts=accounts, ids=ids),
         "projection": lambda bench: projection.run(bench.addresses),
+        "mirror": mirror.run,
         "latency": lambda bench: path.run(bench, seconds=30, rate=500),
         "path": path.run,
     }
@@ -42,7 +43,7 @@ def main(
         raise typer.BadParameter(f"{unknown[0]}: choose from {', '.join(benchmarks)}")
     settings = Settings()
     was_up = stack.read_addresses(settings.stack_dir) is not None
-    stack.up(settings.stack_dir, parts=("kafka", "registry", "postgres"), cache=settings.cache_dir)
+    stack.up(settings.stack_dir, parts=("kafka", "registry", "postgres", "immudb"), cache=settings.cache_dir)
     try:
         results: dict[str, Any] = {"machine": {"processors": os.cpu_count(), "python": platform.python_version()}}
         with tempfile.TemporaryDirectory(prefix="partita-bench-") as state:

@@ -21,6 +21,7 @@ from projections.database import Database
 from projections.migrate import upgrade
 from projections.queries import ReadModel
 from projections.service import Progress, run_projection
+from projections.store import Projection
 
 PARTITIONS: Final = 12
 ACCOUNTS: Final = 1000
@@ -33,7 +34,12 @@ def run(addresses: Mapping[str, str], events: int = 200_000, singles: int = 500)
     `addresses` has kafka_bootstrap, schema_registry_url and postgres_url. Topics and schema are made for this run,
     and dropped after it.
     """
-    return asyncio.run(_Bench(addresses).run(events, singles))
+    return measure(addresses, Balances(), events, singles)
+
+
+def measure(addresses: Mapping[str, str], projection: Projection[Any], events: int, singles: int) -> dict[str, Any]:
+    """Measure any projection, and return the same as `run`."""
+    return asyncio.run(_Bench(addresses, projection).run(events, singles))
 
 
 class _Log:
@@ -84,7 +90,8 @@ class _Log:
 
 
 class _Bench:
-    def __init__(self, addresses: Mapping[str, str]) -> None:
+    def __init__(self, addresses: Mapping[str, str], projection: Projection[Any]) -> None:
+        self._projection = projection
         self._name = f"bench{uuid.uuid4().hex[:8]}"
         self._clients = KafkaClients(bootstrap=addresses["kafka_bootstrap"])
         self._topics = Topics(prefix=self._name)
@@ -128,7 +135,7 @@ class _Bench:
                 self._topics,
                 self._codec,
                 self._database,
-                Balances(),
+                self._projection,
                 ledger=self._name,
                 stop=stop,
                 on_progress=note,
@@ -156,7 +163,7 @@ class _Bench:
         """Append events one by one, and measure until a reader sees each."""
         producer = self._clients.producer(linger_ms=0)
         taken: list[float] = []
-        async with ReadModel(self._database) as reader:
+        async with ReadModel(self._database, projection=self._projection.name) as reader:
             await reader.positions()
             for _ in range(singles):
                 partition, event = self._log.entry()

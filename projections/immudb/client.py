@@ -5,7 +5,7 @@ records that `proofs` can look at. Calls block, for `timeout` seconds at most.
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from threading import Lock
@@ -87,22 +87,26 @@ class ImmudbClient:
         shown = self._call("CurrentState", Empty())
         return State(shown.txId, shown.txHash)
 
-    def set_new(self, pairs: Sequence[KeyValue], *, since: int) -> ShownTx:
-        """Set keys that must not exist, at most `MOST_ENTRIES`, in one transaction, and return it with its proof.
+    def set_new(self, pairs: Sequence[KeyValue], *, since: int) -> Callable[[], ShownTx]:
+        """Set keys that must not exist, at most `MOST_ENTRIES`, in one transaction.
 
-        Raises:
-            KeyExists: one of them exists; nothing was set.
+        What is returned waits for it, and returns it with its proof, without its entries: they are known. It raises
+
+            KeyExists: one of the keys exists; nothing was set.
         """
         absent = schema.Precondition.KeyMustNotExistPrecondition
         request = schema.SetRequest(
             KVs=[schema.KeyValue(key=key, value=value) for key, value in pairs],
             preconditions=[schema.Precondition(keyMustNotExist=absent(key=key)) for key, _ in pairs],
         )
-        return _tx(self._call("VerifiableSet", schema.VerifiableSetRequest(setRequest=request, proveSinceTx=since)))
+        verifiable = schema.VerifiableSetRequest(setRequest=request, proveSinceTx=since)
+        answer = self._begin("VerifiableSet", verifiable)
+        return lambda: _tx(answer(), ())
 
     def tx(self, tx: int, *, since: int) -> ShownTx:
         """Return a transaction with the digests of its entries, and the proof between it and transaction `since`."""
-        return _tx(self._shown_tx(tx, since=since))
+        shown = self._shown_tx(tx, since=since)
+        return _tx(shown, tuple(Entry(e.key, e.hValue, _entry_metadata(e)) for e in shown.tx.entries))
 
     def _shown_tx(self, tx: int, *, since: int) -> Any:
         request = schema.VerifiableTxRequest(tx=tx, proveSinceTx=since, keepReferencesUnresolved=True)
@@ -130,28 +134,50 @@ class ImmudbClient:
         return [] if shown is None else [entry.tx for entry in shown.entries]
 
     def _call(self, method: str, request: Any, *, missing_ok: bool = False) -> Any:
-        """Ask the server; a session that it no longer knows is opened again, once.
+        """Ask the server, and return its answer; None when a key is not there and may be missing.
 
         Raises:
+            KeyExists: as it says.
             ImmudbUnavailable: it did not answer in time.
             ImmudbRefused: it would not answer.
             ImmudbTampered: it says that its own data are damaged, or has less than we know it to have had.
         """
-        for last in (False, True):
-            session = self._opened()
+        return self._begin(method, request, missing_ok=missing_ok)()
+
+    def _begin(self, method: str, request: Any, *, missing_ok: bool = False) -> Callable[[], Any]:
+        """Ask the server; what is returned waits for the answer, and raises as `_call`.
+
+        A session that the server no longer knows is opened again, once.
+        """
+        session = self._opened()
+        asked = self._send(method, request, session)
+
+        def answer() -> Any:
             try:
-                return getattr(self._stub, method)(request, timeout=self.address.timeout, metadata=session)
+                return asked.result()
+            except grpc.FutureCancelledError:
+                raise ImmudbUnavailable("the connection was closed", place=self.address.place) from None
             except grpc.RpcError as error:
-                said = error.details() or ""
-                if not last and any(words in said for words in _NO_SESSION):
-                    self._forget(session)
-                elif missing_ok and _NOT_FOUND in said:
-                    return None
-                elif error.code() is grpc.StatusCode.FAILED_PRECONDITION and "KeyMustNotExist" in said:
-                    raise KeyExists from error
-                else:
-                    raise self._meaning(error) from error
-        raise AssertionError("the second try returns or raises")
+                if not any(words in (error.details() or "") for words in _NO_SESSION):
+                    return self._failed(error, missing_ok=missing_ok)
+            self._forget(session)
+            try:
+                return self._send(method, request, self._opened()).result()
+            except grpc.RpcError as error:
+                return self._failed(error, missing_ok=missing_ok)
+
+        return answer
+
+    def _send(self, method: str, request: Any, session: list[tuple[str, str]]) -> Any:
+        return getattr(self._stub, method).future(request, timeout=self.address.timeout, metadata=session)
+
+    def _failed(self, error: Any, *, missing_ok: bool) -> None:
+        said = error.details() or ""
+        if missing_ok and _NOT_FOUND in said:
+            return
+        if error.code() is grpc.StatusCode.FAILED_PRECONDITION and "KeyMustNotExist" in said:
+            raise KeyExists from error
+        raise self._meaning(error) from error
 
     def _opened(self) -> list[tuple[str, str]]:
         with self._opening:
@@ -200,8 +226,7 @@ class ImmudbClient:
         return ImmudbRefused(f"immudb at {place} refuses: {said}", place=place, cause=said)
 
 
-def _tx(shown: Any) -> ShownTx:
-    entries = tuple(Entry(e.key, e.hValue, _entry_metadata(e)) for e in shown.tx.entries)
+def _tx(shown: Any, entries: tuple[Entry, ...]) -> ShownTx:
     return ShownTx(
         header=tx_header(shown.tx.header),
         entries=entries,

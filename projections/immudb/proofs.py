@@ -30,11 +30,16 @@ def verify_entries(header: TxHeader, entries: Sequence[Entry]) -> None:
         ProofInvalid: they are not.
     """
     header.check()
+    if (len(entries), entries_root(entries, header.version)) != (header.entry_count, header.entries_root):
+        raise ProofInvalid(f"transaction {header.tx} has other entries", tx=header.tx)
+
+
+def entries_root(entries: Sequence[Entry], version: int) -> bytes:
+    """Return the root over the entries of a transaction whose header has this version; raises `ProofInvalid`."""
     edge: list[bytes] = []
     for size, entry in enumerate(entries):
-        grow(edge, size, entry_leaf(entry, header.version))
-    if len(entries) != header.entry_count or root_of(edge) != header.entries_root:
-        raise ProofInvalid(f"transaction {header.tx} has other entries", tx=header.tx)
+        grow(edge, size, entry_leaf(entry, version))
+    return root_of(edge)
 
 
 def verify_entry(header: TxHeader, entry: Entry, proof: EntryProof) -> None:

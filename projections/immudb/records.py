@@ -17,6 +17,7 @@ from events.merkle import EMPTY_ROOT, ProofInvalid, leaf_hash
 DIGEST: Final = 32
 """Bytes of a hash."""
 
+_MOST_LENGTH: Final = 0xFFFF
 _KEY: Final = b"\x00"
 _PLAIN_VALUE: Final = b"\x00"
 
@@ -56,8 +57,11 @@ def entry_digest(entry: Entry, version: int) -> bytes:
         case 0 if not entry.metadata:
             return sha256(entry.key + entry.value_hash).digest()
         case 1:
-            metadata = _packed(">H", len(entry.metadata)) + entry.metadata
-            return sha256(metadata + _packed(">H", len(entry.key)) + entry.key + entry.value_hash).digest()
+            metadata, key = entry.metadata, entry.key
+            if len(metadata) > _MOST_LENGTH or len(key) > _MOST_LENGTH:
+                raise ProofInvalid("an entry is longer than any can be")
+            lengths = len(metadata).to_bytes(2, "big"), len(key).to_bytes(2, "big")
+            return sha256(lengths[0] + metadata + lengths[1] + key + entry.value_hash).digest()
         case _:
             raise ProofInvalid(f"there are no such entries in a transaction of version {version}", version=version)
 

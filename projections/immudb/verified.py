@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from events.merkle import ProofInvalid
 from projections.immudb.errors import ImmudbConflict, ImmudbKeyInvalid, ImmudbTampered, TrustedStateInvalid
 from projections.immudb.evidence import Evidence
-from projections.immudb.proofs import check_linked, verify_dual_proof, verify_entries, verify_entry
+from projections.immudb.proofs import check_linked, entries_root, verify_dual_proof, verify_entries, verify_entry
 from projections.immudb.records import DualProof, Entry, EntryProof, State, TxHeader, entry_of, stored_key, value_hash
 from projections.immudb.shown import MOST_ENTRIES, KeyExists, KeyValue, ShownTx
 from projections.immudb.trust import Held, TrustedState, TrustFile
@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # its library is not in the plain install
 log = logging.getLogger(__name__)
 
 _MOST_TRIES: Final = 4
+_VERSION: Final = 1
+"""Of the headers of transactions that we write."""
 _MOST_BYTES: Final = 8 * 1024 * 1024
 """Of values in one transaction; immudb takes messages of 32 MiB."""
 FIRST_CONTACT: Final = "first contact"
@@ -178,11 +180,14 @@ class VerifiedDatabase:
 
     def _write(self, held: Held, pairs: Sequence[KeyValue]) -> tuple[ShownTx, TxHeader]:
         trusted = self._trusted(held)
-        shown = self._client.set_new(pairs, since=trusted.tx)
+        written = self._client.set_new(pairs, since=trusted.tx)
+        root = entries_root([entry_of(key, value) for key, value in pairs], _VERSION)  # while the server works
+        shown = written()
         header = self._prove(held, trusted, shown.header.tx, shown.proof, shown.signature, after=True)
         if shown.header != header:
             raise ProofInvalid(f"transaction {header.tx} is shown with two headers")
-        verify_entries(header, [entry_of(key, value) for key, value in pairs])
+        if (header.version, header.entry_count, header.entries_root) != (_VERSION, len(pairs), root):
+            raise ProofInvalid(f"transaction {header.tx} has not the entries that were sent")
         return shown, header
 
     def _check_those_there(self, held: Held, pairs: Sequence[KeyValue]) -> set[bytes]:

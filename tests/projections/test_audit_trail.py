@@ -15,16 +15,18 @@ from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
 from events.merkle import ProofInvalid
 from partita.audit import ImmutableConfig, create_audit_trail
+from partita.cli import app
 from projections.immudb import evidence
 from projections.immudb.audit import AuditReceipt, AuditTrail, InvalidAuditRecord, VerificationStatus, canonical_json
 from projections.immudb.client import ImmudbClient
 from projections.immudb.errors import ImmudbConflict, ImmudbUnavailable, TrustedStateInvalid
-from projections.immudb.shown import Address
 from tests.docs.pages import blocks
 from tests.support.forging import forgeries
+from tests.support.immudb import address, drop, messages, new_name
 from tests.support.stack import NativeStack, Stack
 
 PAYMENT = {"amount": Decimal("100.000"), "to": "alice", "lines": [1, None, True, {"é": "ü"}]}
@@ -45,9 +47,10 @@ def config_of(stack: Stack, directory: Path, **changes: Any) -> ImmutableConfig:
 
 @pytest.fixture
 async def trail(full_stack: Stack, tmp_path: Path) -> AsyncIterator[AuditTrail]:
-    config = config_of(full_stack, tmp_path, database=f"t{uuid4().hex[:16]}")
+    config = config_of(full_stack, tmp_path, database=new_name())
     async with await create_audit_trail(config=config) as made:
         yield made
+    drop(full_stack, config.database or "")
 
 
 async def status_of(trail: AuditTrail, entry_id: str, receipt: AuditReceipt | None = None) -> VerificationStatus:
@@ -142,32 +145,12 @@ async def test_what_can_not_be_kept_is_refused(trail: AuditTrail) -> None:
     assert await status_of(trail, "payment") is VerificationStatus.MISSING
 
 
-def vendors_messages() -> Any:
-    from immudb.grpc import schema_pb2  # noqa: PLC0415  # after our client, which knows what it warns of
-
-    return schema_pb2
-
-
-def direct(own_immudb: NativeStack) -> ImmudbClient:
-    """A client of somebody who does not keep to our rules."""
-    return ImmudbClient(
-        Address(
-            host=own_immudb.addresses["immudb_host"],
-            port=int(own_immudb.addresses["immudb_port"]),
-            database="audit",
-            username="immudb",
-            password=lambda: "immudb",
-            timeout=10,
-        )
-    )
-
-
 async def test_what_is_written_over_or_deleted_by_others_is_tampered_with(
     own_immudb: NativeStack, tmp_path: Path
 ) -> None:
     async with await create_audit_trail(config_of(own_immudb, tmp_path)) as trail:
         receipts = [await trail.write(f"payment-{number}", PAYMENT) for number in range(3)]
-        intruder, schema = direct(own_immudb), vendors_messages()
+        intruder, schema = ImmudbClient(address(own_immudb, "audit")), messages()
         other = schema.KeyValue(key=b"audit/payment-0", value=canonical_json({**PAYMENT, "to": "bob"}))
         intruder._call("Set", schema.SetRequest(KVs=[other]))
         intruder._call("Delete", schema.DeleteKeysRequest(keys=[b"audit/payment-1"]))
@@ -249,30 +232,60 @@ def test_no_secret_is_shown() -> None:
     assert "hunter2" not in repr(ImmutableConfig(password="hunter2").settings())
 
 
-def run(full_stack: Stack, directory: Path, *arguments: str, given: str = "") -> str:
-    environment = {
-        **os.environ,
+def environment(full_stack: Stack, directory: Path) -> dict[str, str]:
+    return {
         "PARTITA_IMMUDB_HOST": full_stack.addresses["immudb_host"],
         "PARTITA_IMMUDB_PORT": full_stack.addresses["immudb_port"],
         "PARTITA_STATE_DIR": str(directory),
     }
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, env=environment, input=given, capture_output=True, text=True, timeout=60)
-    assert done.returncode in (0, 1), done.stderr
+
+
+def run(variables: dict[str, str], program: str, given: str = "") -> str:
+    """Run a program, and return what it printed."""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, input=given, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 
+def typed(variables: dict[str, str], *arguments: str, status: int = 0) -> Any:
+    """Run a command, and return the JSON that it printed."""
+    done = CliRunner().invoke(app, [*arguments, "--json"], env=variables)
+    assert done.exit_code == status, done.output
+    return json.loads(done.stdout)
+
+
 def test_the_examples_of_the_page_print_what_they_say(full_stack: Stack, tmp_path: Path) -> None:
+    variables = environment(full_stack, tmp_path)
     example, offline, _ = blocks("docs/audit.md", "python")
     printed, _ = blocks("docs/audit.md", "text")
-    assert [run(full_stack, tmp_path, "-c", example) for _ in range(2)] == [printed, printed]
+    assert [run(variables, example) for _ in range(2)] == [printed, printed]
     record = f"offline-{uuid4().hex}"
-    cli = ("-m", "partita")
-    receipt = run(full_stack, tmp_path, *cli, "audit", "write", record, '{"a": "1.50"}', "--json")
-    shown = run(full_stack, tmp_path, "-c", offline, given=f'[{receipt}, {{"a": "1.50"}}]')
-    assert shown.startswith(f"written in transaction {json.loads(receipt)['tx_id']}; compare ")
-    found = json.loads(run(full_stack, tmp_path, *cli, "audit", "verify", record, "--json"))
+    receipt = typed(variables, "audit", "write", record, '{"a": "1.50"}')
+    shown = run(variables, offline, json.dumps([receipt, {"a": "1.50"}]))
+    assert shown.startswith(f"written in transaction {receipt['tx_id']}; compare ")
+
+
+def test_records_and_the_trusted_state_from_the_command_line(full_stack: Stack, tmp_path: Path) -> None:
+    variables = environment(full_stack, tmp_path)
+    record = f"cli-{uuid4().hex}"
+    receipt = typed(variables, "audit", "write", record, '{"a": "1.50"}')
+    found = typed(variables, "audit", "verify", record)
     assert (found["status"], found["data"]) == ("verified", {"a": "1.50"})
-    assert json.loads(run(full_stack, tmp_path, *cli, "audit", "verify", "no-such", "--json"))["status"] == "missing"
-    status = json.loads(run(full_stack, tmp_path, *cli, "immudb", "status", "--json"))
-    assert status["alh"] in Path(status["file"]).read_text()
+    assert found["receipt"]["tx_id"] == receipt["tx_id"]
+    assert typed(variables, "audit", "verify", "no-such", status=1)["status"] == "missing"
+    assert typed(variables, "audit", "write", record, '{"a": "2"}', status=1)["error"] == "ImmudbConflict"
+    assert typed(variables, "audit", "write", "x", '{"a": 2.5}', status=1)["error"] == "InvalidAuditRecord"
+    state = typed(variables, "immudb", "status")
+    file = Path(state["file"])
+    assert state["alh"] in file.read_text()
+    file.write_text("{")
+    assert typed(variables, "audit", "verify", record, status=1)["error"] == "TrustedStateInvalid"
+    taken = typed(variables, "immudb", "trust", "--trust-server")
+    assert (taken["before"], taken["now"]["origin"]) == (None, "by hand")
+    assert typed(variables, "audit", "verify", record)["status"] == "verified"
+    nowhere = {**variables, "PARTITA_IMMUDB_PORT": "1"}
+    assert typed(nowhere, "audit", "verify", record, status=4)["status"] == "unreachable"
+    assert CliRunner().invoke(app, ["immudb", "trust"], env=variables).exit_code == 2

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -29,6 +28,7 @@ from projections.immudb.shown import Address, KeyExists
 from projections.immudb.trust import TrustFile
 from projections.immudb.verified import VerifiedDatabase
 from tests.support.forging import forgeries
+from tests.support.immudb import address, new_client, new_database
 from tests.support.immudb_chain import Chain
 from tests.support.stack import Stack
 
@@ -36,34 +36,23 @@ SIZES = [1, 2, 3, 5, 8, 13, 31, 64, 70, 256]
 TRANSACTIONS = 70
 
 
-def address(stack: Stack, database: str, **changes: Any) -> Address:
-    known = Address(
-        host=stack.addresses["immudb_host"],
-        port=int(stack.addresses["immudb_port"]),
-        database=database,
-        username="immudb",
-        password=lambda: "immudb",
-        timeout=20.0,
-    )
-    return replace(known, **changes)
-
-
-def new_name() -> str:
-    return f"t{uuid4().hex[:16]}"
-
-
 @pytest.fixture(scope="module")
 def filled(full_stack: Stack) -> Iterator[tuple[ImmudbClient, Chain]]:
     """A database of many transactions, and the same in our own model of one."""
-    client, chain = ImmudbClient(address(full_stack, new_name())), Chain()
+    with new_client(full_stack) as client:
+        yield client, filled_chain(client)
+
+
+def filled_chain(client: ImmudbClient) -> Chain:
+    """Fill a database, and return our own model of it."""
+    chain = Chain()
     for number in range(TRANSACTIONS):
         count = SIZES[number % len(SIZES)] if number < 2 * len(SIZES) else 1 + number % 3
         pairs = [(b"%04d/%04d" % (number, entry), os.urandom(1 + entry % 50)) for entry in range(count)]
-        shown = client.set_new(pairs, since=max(number, 1) if number else 0)
+        shown = client.set_new(pairs, since=max(number, 1) if number else 0)()
         header = chain.add([entry_of(key, value) for key, value in pairs])
         chain.headers[-1] = replace(header, ts=shown.header.ts, tree_root=header.tree_root if number else EMPTY_TREE)
-    yield client, chain
-    client.close()
+    return chain
 
 
 EMPTY_TREE = bytes(32)
@@ -76,9 +65,8 @@ def trust(tmp_path: Path) -> TrustFile:
 
 @pytest.fixture
 def database(full_stack: Stack, trust: TrustFile) -> Iterator[VerifiedDatabase]:
-    made = VerifiedDatabase(ImmudbClient(address(full_stack, new_name())), trust)
-    yield made
-    made.close()
+    with new_database(full_stack, trust.path) as made:
+        yield made
 
 
 def trusted(trust: TrustFile) -> Any:
@@ -256,10 +244,8 @@ def test_the_trusted_state_is_of_one_database(
     full_stack: Stack, database: VerifiedDatabase, trust: TrustFile
 ) -> None:
     database.keep([(b"a", b"1")])
-    other = VerifiedDatabase(ImmudbClient(address(full_stack, new_name())), trust)
-    with pytest.raises(TrustedStateInvalid, match="is the address right"):
+    with new_database(full_stack, trust.path) as other, pytest.raises(TrustedStateInvalid, match="is the address"):
         other.catch_up()
-    other.close()
 
 
 def test_only_one_at_a_time_has_the_trusted_state(database: VerifiedDatabase, trust: TrustFile) -> None:
@@ -317,17 +303,15 @@ def test_who_never_answers_is_given_up_in_time() -> None:
 
 
 def test_a_session_that_the_server_forgot_is_opened_again(full_stack: Stack) -> None:
-    client = ImmudbClient(address(full_stack, new_name()))
-    client.connect()
-    client._session = [("sessionid", "forgotten")]
-    assert client.state().tx == 0
-    client.close()
+    with new_client(full_stack) as client:
+        client.connect()
+        client._session = [("sessionid", "forgotten")]
+        assert client.state().tx == 0
 
 
 def test_keys_that_exist_are_told_apart(full_stack: Stack) -> None:
-    client = ImmudbClient(address(full_stack, new_name()))
-    client.set_new([(b"a", b"1")], since=0)
-    with pytest.raises(KeyExists):
-        client.set_new([(b"a", b"1"), (b"b", b"1")], since=1)
-    assert [found.key for found in client.find([b"a", b"b"])] == [b"a"]
-    client.close()
+    with new_client(full_stack) as client:
+        client.set_new([(b"a", b"1")], since=0)()
+        with pytest.raises(KeyExists):
+            client.set_new([(b"a", b"1"), (b"b", b"1")], since=1)()
+        assert [found.key for found in client.find([b"a", b"b"])] == [b"a"]

@@ -17,34 +17,21 @@ from events.merkle import ProofInvalid
 from projections.immudb.client import ImmudbClient
 from projections.immudb.errors import ImmudbTampered
 from projections.immudb.mirror import Mirror, key_of, value_of, verify_receipt_part
-from projections.immudb.shown import Address
 from projections.immudb.trust import TrustFile
 from projections.immudb.verified import VerifiedDatabase
 from projections.mirror import ImmudbMirror
 from projections.service import Progress, run_projection
 from tests.projections.log import TestLedger, account_in
+from tests.support.immudb import address, messages, new_database
 from tests.support.stack import NativeStack, Stack
 
 EVENTS = 12_000
 
 
-def database(stack: Stack, name: str, directory: Path) -> VerifiedDatabase:
-    address = Address(
-        host=stack.addresses["immudb_host"],
-        port=int(stack.addresses["immudb_port"]),
-        database=name,
-        username="immudb",
-        password=lambda: "immudb",
-        timeout=20,
-    )
-    return VerifiedDatabase(ImmudbClient(address), TrustFile(directory / f"{name}.json"))
-
-
 @pytest.fixture
-def immudb(full_stack: Stack, ledger: TestLedger, tmp_path: Path) -> Iterator[VerifiedDatabase]:
-    made = database(full_stack, ledger.name, tmp_path)
-    yield made
-    made.close()
+def immudb(full_stack: Stack, tmp_path: Path) -> Iterator[VerifiedDatabase]:
+    with new_database(full_stack, tmp_path / "state.json") as made:
+        yield made
 
 
 @asynccontextmanager
@@ -178,14 +165,12 @@ async def test_another_value_halts_its_partition_and_no_other(ledger: TestLedger
 
 
 async def test_what_is_written_over_in_immudb_is_told(ledger: TestLedger, immudb: VerifiedDatabase) -> None:
-    from immudb.grpc import schema_pb2  # noqa: PLC0415  # after our client, which knows what it warns of
-
     ledger.append([ledger.writer.post("alice")])
     async with mirroring(ledger, immudb) as until:
         await until(lambda progress: progress.events == 5)
     (partition, event) = ledger.writer.posted[0]
-    other = schema_pb2.KeyValue(key=key_of(ledger.topics.events, partition, 1), value=value_of(b"other"))
-    await asyncio.to_thread(immudb._client._call, "Set", schema_pb2.SetRequest(KVs=[other]))
+    other = messages().KeyValue(key=key_of(ledger.topics.events, partition, 1), value=value_of(b"other"))
+    await asyncio.to_thread(immudb._client._call, "Set", messages().SetRequest(KVs=[other]))
     with pytest.raises(ImmudbTampered, match="more than once"):
         await asyncio.to_thread(Mirror(immudb, ledger.topics.events).find, partition, event.sequence)
 
@@ -228,7 +213,8 @@ async def test_the_mirror_and_immudb_are_killed_in_mid_stream(
         await past(ledger, EVENTS + 5)
         service.terminate()
         assert await asyncio.to_thread(service.wait, 30) == 0, (tmp_path / "state" / "log").read_text()[-3000:]
-    immudb = database(own_immudb, "mirrored", tmp_path / "state" / "immudb-trusted")
+    file = TrustFile(tmp_path / "state" / "immudb-trusted" / "mirrored.json")
+    immudb = VerifiedDatabase(ImmudbClient(address(own_immudb, "mirrored")), file)
     await everything_is_there_once(ledger, immudb)
     immudb.close()
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.merkle import ProofInvalid
@@ -46,6 +46,7 @@ def tree_sizes(draw: st.DrawFn) -> list[int]:
     return sizes
 
 
+@settings(deadline=None, max_examples=40)
 @given(tree_sizes())
 def test_every_transaction_is_shown_to_continue_every_earlier_one(sizes: list[int]) -> None:
     chain = chain_of(sizes)

@@ -10,7 +10,8 @@ import pytest
 from partita import LedgerEntry
 from partita.verify.run import verify
 from projections.immudb.mirror import key_of
-from tests.projections.test_audit_trail import files_with, vendors_messages
+from tests.projections.test_audit_trail import files_with
+from tests.support.immudb import messages
 from tests.support.services import Ledger, eventually, ledger_on
 from tests.support.stack import NativeStack, Stack
 
@@ -94,7 +95,7 @@ async def test_a_value_that_was_written_over_is_named(mirrored: Ledger) -> None:
     """Last: what is in immudb stays there."""
     key = key_of(mirrored.settings().topics.events, 1, 2)
     with closing(mirrored.wiring().verified_database()) as database:
-        schema = vendors_messages()
+        schema = messages()
         pair = schema.KeyValue(key=key, value=b"forged")
         database._client._call("Set", schema.SetRequest(KVs=[pair]))
     assert await fault(mirrored) == f"{key.decode()}: another value is there"
