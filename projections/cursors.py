@@ -8,7 +8,8 @@ from typing import Final, Self
 
 from projections.errors import InvalidCursor
 
-_LONGEST: Final = 4096
+_LONGEST: Final = 32_768
+"""Some texts of 255 characters that JSON writes as twelve each, and one of 1,024."""
 
 Question = tuple[str | bool | None, ...]
 """What a page is of: what was asked for, and with which arguments."""
