@@ -68,6 +68,10 @@ class InstanceTaken(LedgerError):
     """Another process of the same service on this machine has the instance name."""
 
 
+class ExtraMissing(LedgerError):
+    """What the service needs beyond the plain install is not installed."""
+
+
 def run_handler(
     wiring: Wiring,
     *,
@@ -143,10 +147,13 @@ async def run_web(wiring: Wiring) -> None:
     """Serve the HTTP API until SIGTERM or SIGINT.
 
     Raises:
+        ExtraMissing: the extra `web` is not installed.
         LedgerError: it can't be served so; `partita.web.server` says why.
     """
-    from partita.web.server import serve as serve_web  # noqa: PLC0415  # FastAPI is not in the plain install
-
+    try:
+        from partita.web.server import serve as serve_web  # noqa: PLC0415  # FastAPI is not in the plain install
+    except ModuleNotFoundError as error:
+        raise ExtraMissing(f"there is no {error.name} here: install partita[web]", extra="web") from error
     await serve_web(wiring)
 
 

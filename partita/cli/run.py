@@ -27,6 +27,7 @@ Instance = Annotated[
     str | None, typer.Option(help="Its name in its group; by itself it takes the first that is free on this machine.")
 ]
 
+_LINE: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _REPORT_EVERY: Final = 5.0
 _STOPPING: Final = 30.0
 _IN_ORDER: Final = frozenset({0, -signal.SIGTERM})
@@ -65,9 +66,7 @@ class _Lines(logging.Handler):
 
 @app.callback()
 def _logging() -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=[_Lines()]
-    )
+    logging.basicConfig(level=logging.INFO, format=_LINE, handlers=[_Lines()])
     for chatty in ("httpx", "httpx2", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -109,6 +108,7 @@ for _name, _service in PROJECTIONS.items():
 @app.command()
 def web(json: Json = False) -> None:
     """Serve the HTTP API on PARTITA_WEB_HOST and PARTITA_WEB_PORT: questions and commands. /docs explains it."""
+    logging.basicConfig(format=_LINE, force=True)  # a line for each request, without what a progress bar would need
     with errors_told(as_json=json):
         asyncio.run(run_web(Wiring(Settings())))
 

@@ -1,6 +1,8 @@
 """Tokens, positions, statuses and where the API may listen."""
 
+import asyncio
 import contextlib
+import socket
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,22 @@ def test_elsewhere_it_needs_one(host: str, tmp_path: Path) -> None:
         check_binding(Settings(web_host=host), Tokens())
     (tmp_path / "tokens").write_text(f"reports read {TOKEN}")
     check_binding(Settings(web_host=host), Tokens.read(tmp_path / "tokens"))
+
+
+async def test_an_answer_does_not_wait_for_an_acknowledgement() -> None:
+    """Nagle's algorithm is off on a connection that comes in."""
+    off: list[int] = []
+
+    def came(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        off.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    listener = listening("127.0.0.1", 0)
+    async with await asyncio.start_server(came, sock=listener):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        await reader.read()
+        writer.close()
+    assert off == [1]
 
 
 def test_a_port_that_is_taken_is_told() -> None:
