@@ -47,6 +47,7 @@ from commands.errors import (
     VersionConflict,
     WrongPartition,
 )
+from events.checkpoint import KeyInvalid
 from events.errors import (
     BrokerUnavailable,
     LedgerError,
@@ -70,6 +71,7 @@ from partita.hybrid import (
     create_hybrid_ledger,
 )
 from partita.locks import Lock, LockManager
+from partita.receipts import Receipt, ReceiptInvalid, ShownEntry, examine_receipt, verify_receipt
 from partita.reconciliation import ReconciliationEngine
 from partita.results import AccountChange, EntryPage, HoldChange, LedgerBatch, LedgerEntry
 from partita.settings import NotConfigured, Settings
@@ -188,6 +190,7 @@ __all__ = [
     "InvalidReason",
     "InvalidReference",
     "InvalidStatement",
+    "KeyInvalid",
     "LedgerBatch",
     "LedgerEngine",
     "LedgerEntry",
@@ -204,7 +207,9 @@ __all__ = [
     "ProvidersDisagree",
     "ReadModelBehind",
     "ReadModelUnavailable",
+    "Receipt",
     "ReceiptIncomplete",
+    "ReceiptInvalid",
     "ReconciliationConflict",
     "ReconciliationEngine",
     "ReconciliationReport",
@@ -213,6 +218,7 @@ __all__ = [
     "ReorganisedTooDeep",
     "SchemaIncompatible",
     "Settings",
+    "ShownEntry",
     "Token",
     "TopicMissing",
     "TrustedStateBusy",
@@ -225,4 +231,6 @@ __all__ = [
     "WrongPartition",
     "create_audit_trail",
     "create_hybrid_ledger",
+    "examine_receipt",
+    "verify_receipt",
 ]

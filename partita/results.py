@@ -17,7 +17,9 @@ from events.types import (
     AccountReopened,
     AccountStatus,
     AccountUnfrozen,
+    BatchEntryPosted,
     BatchPosted,
+    Entry,
     EntryPosted,
     EntryType,
     HoldEvent,
@@ -187,27 +189,38 @@ def entry_of(outcome: Outcome) -> LedgerEntry:
     """Return the entry of an accepted `PostEntry` or `SettleHold`."""
     event = outcome.event
     assert isinstance(event, EntryPosted | HoldSettled), event
+    return entry_at(outcome.partition, event, replayed=outcome.replayed, **_tree(outcome))
+
+
+def entry_at(partition: int, event: Entry, **told: Any) -> LedgerEntry:
+    """Return the entry that an event of `partition` is, with what was `told` beside it.
+
+    Raises:
+        OverflowError: a time of it is in none of the years 1 to 9999.
+        ValueError: its metadata is no JSON.
+    """
     recorded_at = from_micros(event.recorded_at)
     dry_run = event.sequence < 0
     return LedgerEntry(
-        entry_id=DRY_RUN if dry_run else entry_id(outcome.partition, event.sequence),
+        entry_id=DRY_RUN if dry_run else entry_id(partition, event.sequence),
         account_id=event.account_id,
         asset=event.asset,
         entry_type=event.entry_type,
         amount=to_decimal(event.amount),
         running_balance=to_decimal(event.running_balance),
         version=event.version,
-        partition=outcome.partition,
+        partition=partition,
         sequence=event.sequence,
         recorded_at=recorded_at,
         effective_at=recorded_at if event.effective_at is None else from_micros(event.effective_at),
         command_id=event.command_id,
         hold_id=event.hold_id if isinstance(event, HoldSettled) else None,
+        batch_id=event.batch_id if isinstance(event, BatchEntryPosted) else None,
+        leg=event.leg if isinstance(event, BatchEntryPosted) else None,
         reference=event.reference,
         metadata=None if event.metadata is None else json.loads(event.metadata),
-        replayed=outcome.replayed,
         dry_run=dry_run,
-        **_tree(outcome),
+        **told,
     )
 
 

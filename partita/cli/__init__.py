@@ -13,6 +13,7 @@ from partita.cli import (
     holds,
     immudb,
     keys,
+    receipts,
     reconcile,
     run,
     stack,
@@ -25,7 +26,8 @@ app = typer.Typer(
     help="Partita: an append-only settlement ledger, event-sourced on Kafka.\n\n"
     "Addresses come from PARTITA_KAFKA_BOOTSTRAP, PARTITA_SCHEMA_REGISTRY_URL and PARTITA_POSTGRES_URL, else from "
     "the local stack that is up (`partita stack up`).\n\n"
-    "Exit status: 0 done, 1 failed, 2 usage, 3 rejected, 4 a service is not there, 5 the outcome is not known.",
+    "Exit status: 0 done, 1 failed, 2 usage, 3 rejected, 4 a service is not there, 5 the outcome is not known, "
+    "6 nothing to verify against.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
@@ -48,6 +50,7 @@ app.command(epilog=reconcile.STATUSES)(reconcile.reconcile)
 app.command()(entries.balance)
 app.command()(entries.statement)
 app.command()(verify.verify)
+app.command(name="verify-receipt")(receipts.verify_receipt_command)
 
 
 def main() -> None:

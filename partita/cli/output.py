@@ -33,6 +33,7 @@ class Exit(IntEnum):
     REJECTED = 3
     UNAVAILABLE = 4
     OUTCOME_UNKNOWN = 5
+    NOT_VERIFIED = 6
 
 
 def print_json(value: object) -> None:
