@@ -141,7 +141,7 @@ def verify_receipt(receipt: Receipt | Mapping[str, Any] | str, verifiers: Sequen
     """
     keys = [each if isinstance(each, Verifier) else Verifier.parse(each) for each in verifiers]
     if not keys:
-        raise KeyInvalid("a receipt is verified against a verifier key that you know, and none is given")
+        raise KeyInvalid("a receipt is verified against a verifier key that you know, and none is given", given=0)
     return _verified(_read(receipt), keys)
 
 

@@ -90,6 +90,8 @@ OTHERS: list[LedgerError] = [
     partita.DiscrepancyNotFound("none", discrepancy_id="5f1c"),
     partita.NotACorrection("rejected", batch_id="b-1"),
     partita.InvalidStatement("no reason", characters=0),
+    partita.KeyInvalid("none", given=0),
+    partita.ReceiptInvalid("another amount", field="entry.amount"),
 ]
 
 
