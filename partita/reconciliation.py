@@ -43,22 +43,24 @@ _MOST_REASON: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
-    """The parts that one reconciliation stands on."""
+class Opened:
+    """The parts that reconciling and anchoring stand on."""
 
     wiring: Wiring
     reconciler: Reconciler
     expectations: Expectations
     resolutions: Resolutions
+    partition_count: int
     ours_are_given: bool
 
     async def close(self) -> None:
+        """Let go of all connections."""
         await self.reconciler.reader.close()
         await self.reconciler.store.close()
         await asyncio.to_thread(self.wiring.close)
 
 
-async def opened(settings: Settings, provider: ChainProvider | None, *, reads_chain: bool = True) -> _Opened:
+async def opened(settings: Settings, provider: ChainProvider | None, *, reads_chain: bool = True) -> Opened:
     """Return the parts, with their tables and topics there, and the nodes found to be of the right chain."""
     wiring = Wiring(settings)
     chosen = provider or wiring.chain_provider()
@@ -71,7 +73,7 @@ async def opened(settings: Settings, provider: ChainProvider | None, *, reads_ch
         await upgrade(wiring.chain_database, folder=MIGRATIONS)
         expectations = wiring.expectations(reconciler.store, count)
         resolutions = await asyncio.to_thread(wiring.resolutions, reconciler.store)
-        parts = _Opened(wiring, reconciler, expectations, resolutions, bool(reconciler.terms.ours))
+        parts = Opened(wiring, reconciler, expectations, resolutions, count, bool(reconciler.terms.ours))
         if reads_chain:
             await reconciler.reader.check()
     except BaseException:
@@ -98,7 +100,7 @@ class ReconciliationEngine:
     def __init__(self, ledger: LedgerEngine, chain_provider: ChainProvider | None = None) -> None:
         self._ledger = ledger
         self._provider = chain_provider
-        self._parts: _Opened | None = None
+        self._parts: Opened | None = None
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -115,7 +117,7 @@ class ReconciliationEngine:
         if parts is not None:
             await parts.close()
 
-    async def _opened(self) -> _Opened:
+    async def _opened(self) -> Opened:
         async with self._opening:
             if self._parts is None:
                 self._parts = await opened(self._ledger.settings, self._provider)

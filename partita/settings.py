@@ -153,6 +153,15 @@ class Settings(BaseSettings):
         default=2000, ge=1, le=1_000_000, description="Most blocks in one request for logs."
     )
 
+    anchor_key: SecretStr | None = Field(
+        default=None, description="Secret key of the address that sends anchors: 0x and 64 digits."
+    )
+    anchor_key_file: Path | None = Field(default=None, description="A file that has that key, instead.")
+    anchor_every: float = Field(default=3600.0, gt=0, description="Seconds between two anchors.")
+    anchor_stuck_after: float = Field(
+        default=90.0, gt=0, description="Seconds in no block after which an anchor offers more."
+    )
+
     stack_dir: Path = Field(
         default_factory=lambda: _home("XDG_DATA_HOME", ".local/share") / "partita" / "stack",
         description="Where the local stack keeps its data.",
@@ -278,6 +287,22 @@ class Settings(BaseSettings):
     def rpc_url(self) -> str:
         """Return the address of the chain's node, key included; raises `NotConfigured`."""
         return self.evm_rpc_url.get_secret_value() if self.evm_rpc_url else self._found("evm_rpc_url")
+
+    def anchoring_key(self) -> str:
+        """Return the key of the address that sends anchors; raises `NotConfigured`."""
+        if self.anchor_key is not None:
+            return self.anchor_key.get_secret_value()
+        if self.anchor_key_file is None:
+            raise NotConfigured(
+                "no key sends anchors: set PARTITA_ANCHOR_KEY_FILE or PARTITA_ANCHOR_KEY",
+                setting="PARTITA_ANCHOR_KEY_FILE",
+            )
+        try:
+            return self.anchor_key_file.read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            raise NotConfigured(
+                f"{self.anchor_key_file} can't be read: {type(error).__name__}", setting="PARTITA_ANCHOR_KEY_FILE"
+            ) from None
 
     @property
     def chain_schema(self) -> str:

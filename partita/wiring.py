@@ -1,6 +1,7 @@
 """The composition root: the only module that makes clients and services, from settings."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Final
@@ -13,6 +14,7 @@ from commands.requeue import DeadLetters
 from commands.restore import Restorer
 from commands.store import Stores
 from commands.types import Policy
+from events.checkpoint import origin_of
 from events.clients import KafkaClients, check_broker
 from events.codec import EventCodec, event_codec
 from events.kafka_log import KafkaLog
@@ -29,6 +31,8 @@ from projections.immudb.shown import Address
 from projections.immudb.trust import TrustFile
 from projections.immudb.verified import VerifiedDatabase, read_pem, read_public_key
 from projections.queries import ReadModel
+from reconciler.anchoring import Anchoring
+from reconciler.checkpoints import newest_checkpoints
 from reconciler.configured import ChainProvider, token
 from reconciler.expectations import Expectations
 from reconciler.matching import Terms
@@ -210,6 +214,27 @@ class Wiring:
                 ours=ours,
                 tolerances=provider.allowed(),
             ),
+        )
+
+    def anchoring(self, reconciler: Reconciler, resolutions: Resolutions, partition_count: int) -> Anchoring:
+        """Return what anchors the ledger's checkpoints on a chain, from the address of the key in the settings."""
+        from reconciler.web3_chain import Web3Node, Web3Wallet  # noqa: PLC0415  # as above
+
+        node = reconciler.reader.nodes[0]
+        assert isinstance(node, Web3Node)
+        origins = [origin_of(self.settings.origin, partition) for partition in range(partition_count)]
+
+        async def checkpoints() -> Sequence[str]:
+            found = await asyncio.to_thread(newest_checkpoints, self.clients, self.topics.checkpoints, origins)
+            return [*found.values()]
+
+        return Anchoring(
+            reader=reconciler.reader,
+            wallet=Web3Wallet(node, self.settings.anchoring_key(), reconciler.chain.chain_id),
+            store=reconciler.store,
+            checkpoints=checkpoints,
+            record=resolutions.say,
+            stuck_after=self.settings.anchor_stuck_after,
         )
 
     def expectations(self, store: ChainStore, partition_count: int) -> Expectations:

@@ -19,6 +19,7 @@ _TOPICS: Final = 3
 _QUANTITY: Final = re.compile(r"0x(0|[1-9a-f][0-9a-f]{0,63})", re.ASCII)
 _HASH: Final = re.compile(r"0x[0-9a-f]{64}", re.ASCII)
 _WORD: Final = re.compile(r"0x[0-9a-f]{64}", re.ASCII)
+_DATA: Final = re.compile(r"0x([0-9a-f]{2})*", re.ASCII)
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]{40}", re.ASCII)
 
 
@@ -127,6 +128,7 @@ def sent(found: Mapping[str, Any]) -> Sent:
         None if to is None else _address(to, "a recipient"),
         quantity(found.get("value"), "a value"),
         None if at is None else quantity(at, "a transaction's block"),
+        _read(_DATA, found.get("input", "0x"), "a transaction's data"),
     )
 
 

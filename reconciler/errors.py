@@ -45,3 +45,7 @@ class InvalidStatement(LedgerError):
 
 class NotACorrection(LedgerError):
     """The batch that is to have put a discrepancy right was not posted."""
+
+
+class InvalidKey(LedgerError):
+    """The key that signs anchors is none. What was given is not shown."""

@@ -38,12 +38,16 @@ class Receipt(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A transaction as it was sent, whether it is in a block or not. `recipient` None made a contract."""
+    """A transaction as it was sent, whether it is in a block or not. `recipient` None made a contract.
+
+    `data` is what it gives to its recipient, in hexadecimal.
+    """
 
     sender: str
     recipient: str | None
     value: int
     block_number: int | None
+    data: str = "0x"
 
 
 class NativeScan(NamedTuple):
@@ -51,6 +55,45 @@ class NativeScan(NamedTuple):
 
     block: Block
     asked: tuple[Transfer, ...]
+
+
+class Fees(NamedTuple):
+    """What a transaction has to offer now, in wei a gas: at most, and of that for whoever takes it into a block."""
+
+    most: int
+    tip: int
+
+
+class Signed(NamedTuple):
+    """A transaction that can be sent, and the hash that it will have."""
+
+    tx_hash: str
+    raw: str
+
+
+class Wallet(Protocol):
+    """An address that sends transactions on one chain. Its key is in it, and never shown."""
+
+    @property
+    def address(self) -> str:
+        """The address."""
+
+    async def nonce(self) -> int:
+        """Return how many transactions of the address are in blocks: the number that the next one uses."""
+
+    async def fees(self) -> Fees:
+        """Return what would do now."""
+
+    async def signed(self, data: str, nonce: int, fees: Fees) -> Signed:
+        """Return a transaction to the address itself that carries `data`, in hexadecimal, and no value."""
+
+    async def send(self, transaction: Signed) -> None:
+        """Send it; one that the node has already is no error.
+
+        Raises:
+            NodeBusy: it may have been sent or not.
+            NodeRefused: its number is used, it offers too little, or the address can't pay.
+        """
 
 
 class Node(Protocol):

@@ -1,6 +1,6 @@
-"""What people say of discrepancies: events onto their topic, and from there into PostgreSQL, each once.
+"""What people say of discrepancies, and anchors: events onto their topic, and from there into PostgreSQL, each once.
 
-The topic is the record and the table is folded from it, so what was said outlives the tables.
+The topic is the record and the tables are folded from it, so what was said outlives the tables.
 """
 
 import asyncio
@@ -15,11 +15,13 @@ from events.codec import Undecodable
 from events.errors import LogCorrupt
 from events.follow import Ends, Record, read_between
 from events.reconciliation import (
+    CheckpointsAnchored,
     DiscrepancyExplained,
     DiscrepancyIgnored,
     DiscrepancyReopened,
     DiscrepancyResolved,
     ReconciliationCodec,
+    ReconciliationEvent,
     Said,
 )
 from reconciler.errors import ReconciliationConflict
@@ -44,7 +46,7 @@ class Resolutions:
     store: ChainStore
     timeout: float = 30.0
 
-    async def say(self, event: Said) -> None:
+    async def say(self, event: ReconciliationEvent) -> None:
         """Append an event; it is durable, and in the table, when this returns.
 
         Raises:
@@ -54,7 +56,8 @@ class Resolutions:
         await asyncio.to_thread(self._append, event)
         await self.catch_up()
 
-    def _append(self, event: Said) -> None:
+    def _append(self, event: ReconciliationEvent) -> None:
+        key = event.root.hex() if isinstance(event, CheckpointsAnchored) else event.discrepancy_id
         failed: list[KafkaException] = []
         producer = self.clients.producer(delivery_timeout_ms=int(self.timeout * 1000))
 
@@ -64,7 +67,7 @@ class Resolutions:
 
         producer.produce(
             self.topic,
-            key=event.discrepancy_id.encode(),
+            key=key.encode(),
             value=self.codec.encode(event),
             partition=_ONLY,
             on_delivery=on_delivery,
@@ -92,31 +95,29 @@ class Resolutions:
         if at.next_offset >= ends[_ONLY]:
             return 0
         records = await asyncio.to_thread(self._read, at.next_offset, ends[_ONLY])
-        rows = [self._row(record) for record in records]
+        events = [(record.offset, self._event(record)) for record in records]
+        said = [_row(event, offset) for offset, event in events if not isinstance(event, CheckpointsAnchored)]
+        anchored = [(event, offset) for offset, event in events if isinstance(event, CheckpointsAnchored)]
         move = (at.next_offset, Offset(ends[_ONLY], 0, 0))
-        await self.store.resolve(TOPIC, rows, {_ONLY: move})
-        return len(rows)
+        await self.store.fold(TOPIC, said, anchored, {_ONLY: move})
+        return len(events)
 
     def _read(self, start: int, end: int) -> list[Record]:
         found = read_between(self.clients, self.topic, {_ONLY: start}, {_ONLY: end}, idle_timeout=self.timeout)
         return [record for records in found for record in records]
 
-    def _row(self, record: Record) -> tuple[Any, ...]:
+    def _event(self, record: Record) -> ReconciliationEvent:
         try:
-            event = self.codec.decode(record.value)
+            return self.codec.decode(record.value)
         except Undecodable as error:
             raise LogCorrupt(f"{self.topic}, offset {record.offset}: {error.reason}", offset=record.offset) from error
-        batch_id = event.batch_id if isinstance(event, DiscrepancyResolved) else None
-        return (
-            event.event_id,
-            event.discrepancy_id,
-            action(event),
-            event.reason,
-            batch_id,
-            event.actor,
-            event.recorded_at,
-            record.offset,
-        )
+
+
+def _row(event: Said, position: int) -> tuple[Any, ...]:
+    """Return what was said as a row, in the order of the table's columns; the time still in microseconds."""
+    batch_id = event.batch_id if isinstance(event, DiscrepancyResolved) else None
+    head = event.event_id, event.discrepancy_id, action(event), event.reason
+    return *head, batch_id, event.actor, event.recorded_at, position
 
 
 def action(event: Said) -> str:

@@ -94,3 +94,25 @@ SELECT * FROM {schema}.discrepancies
 WHERE chain_id = $1 AND ($2 OR state IN ('open', 'reopened')) AND ($3::text IS NULL OR discrepancy_id = $3)
 ORDER BY found_at, discrepancy_id LIMIT $4
 """
+ANCHORED: Final = """
+INSERT INTO {schema}.anchors
+    (anchor_id, chain_id, root, block_number, block_hash, tx_hash, sender, notes, recorded_at, position)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
+"""
+ANCHORED_HEAD: Final = """
+INSERT INTO {schema}.anchored_heads (anchor_id, leaf, origin, size) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+"""
+OLDEST_ANCHOR: Final = """
+SELECT a.*, h.leaf FROM {schema}.anchored_heads AS h JOIN {schema}.anchors AS a USING (anchor_id)
+WHERE h.origin = $1 AND h.size > $2 ORDER BY a.position LIMIT 1
+"""
+ANCHOR: Final = "SELECT * FROM {schema}.anchors WHERE anchor_id = $1"
+LAST_ANCHOR: Final = "SELECT root FROM {schema}.anchors WHERE chain_id = $1 ORDER BY position DESC LIMIT 1"
+OPEN_ANCHOR: Final = "SELECT * FROM {schema}.anchors_on_their_way WHERE chain_id = $1 AND sender = $2"
+ATTEMPT: Final = """
+INSERT INTO {schema}.anchors_on_their_way AS a (chain_id, sender, root, notes, nonce, tx_hashes, fee, tip)
+VALUES ($1, $2, $3, $4, $5, ARRAY[$6::text], $7, $8)
+ON CONFLICT (chain_id, sender) DO UPDATE SET nonce = excluded.nonce, fee = excluded.fee, tip = excluded.tip,
+    tx_hashes = a.tx_hashes || excluded.tx_hashes
+"""
+END_ANCHOR: Final = "DELETE FROM {schema}.anchors_on_their_way WHERE chain_id = $1 AND sender = $2"

@@ -12,7 +12,9 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from events.checkpoint import read
 from events.money import to_scaled, to_units
+from events.reconciliation import CheckpointsAnchored
 from events.types import EntryType
 from reconciler import statements
 from reconciler.database import Database
@@ -45,6 +47,15 @@ class Offset(NamedTuple):
     next_offset: int
     next_sequence: int
     writer_epoch: int
+
+
+class Attempt(NamedTuple):
+    """A transaction of an anchor: the sender's number that it uses, its hash, and what it offers (wei a gas)."""
+
+    nonce: int
+    tx_hash: str
+    fee: int
+    tip: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,14 +256,66 @@ class ChainStore:
                     records=[_record(expectation) for expectation in expectations],
                 )
 
-    async def resolve(
-        self, topic: str, resolutions: Sequence[tuple[Any, ...]], moves: Mapping[int, tuple[int, Offset]]
+    async def fold(
+        self,
+        topic: str,
+        said: Sequence[tuple[Any, ...]],
+        anchored: Sequence[tuple[CheckpointsAnchored, int]],
+        moves: Mapping[int, tuple[int, Offset]],
     ) -> None:
-        """Add what was said of discrepancies, in the order of the table's columns, and move offsets, as `expect`."""
+        """Add what was said of discrepancies and what was anchored, and move offsets, as `expect`."""
         async with self._pg() as pg, pg.transaction():
             await self._advance(pg, topic, moves)
-            records = [(*row[:6], timestamp(row[6]), row[7]) for row in resolutions]
-            await pg.executemany(self._sql(statements.RESOLVE), records)
+            await pg.executemany(
+                self._sql(statements.RESOLVE), [(*row[:6], timestamp(row[6]), row[7]) for row in said]
+            )
+            for event, position in anchored:
+                fields = (event.block_number, event.block_hash, event.transaction_hash, event.sender)
+                await pg.execute(
+                    self._sql(statements.ANCHORED),
+                    event.event_id,
+                    event.chain_id,
+                    event.root.hex(),
+                    *fields,
+                    list(event.notes),
+                    timestamp(event.recorded_at),
+                    position,
+                )
+                heads = [(event.event_id, leaf, *read(note)[:2]) for leaf, note in enumerate(event.notes)]
+                await pg.executemany(self._sql(statements.ANCHORED_HEAD), heads)
+
+    async def oldest_anchor(self, origin: str, index: int) -> tuple[Mapping[str, Any], int] | None:
+        """Return the first anchor of a tree that has the leaf `index`, and which of its checkpoints is the tree's."""
+        for row in await self._fetch(statements.OLDEST_ANCHOR, origin, index):
+            return row, row["leaf"]
+        return None
+
+    async def anchor(self, anchor_id: str) -> Mapping[str, Any]:
+        """Return an anchor that is recorded."""
+        (row,) = await self._fetch(statements.ANCHOR, anchor_id)
+        return row
+
+    async def last_anchor(self, chain_id: int) -> str | None:
+        """Return the root that was anchored last, in hexadecimal."""
+        for row in await self._fetch(statements.LAST_ANCHOR, chain_id):
+            return str(row["root"])
+        return None
+
+    async def open_anchor(self, chain_id: int, sender: str) -> Mapping[str, Any] | None:
+        """Return the anchor of this sender that is on its way."""
+        for row in await self._fetch(statements.OPEN_ANCHOR, chain_id, sender):
+            return row
+        return None
+
+    async def keep_attempt(self, chain_id: int, sender: str, root: str, notes: Sequence[str], sent: Attempt) -> None:
+        """Write down a transaction that is about to be sent, before it is: what was sent can then be found again."""
+        async with self._pg() as pg:
+            await pg.execute(self._sql(statements.ATTEMPT), chain_id, sender, root, list(notes), *sent)
+
+    async def end_anchor(self, chain_id: int, sender: str) -> None:
+        """Forget the anchor that was on its way: it is recorded."""
+        async with self._pg() as pg:
+            await pg.execute(self._sql(statements.END_ANCHOR), chain_id, sender)
 
     async def _advance(self, pg: Any, topic: str, moves: Mapping[int, tuple[int, Offset]]) -> None:
         for partition, (before, after) in sorted(moves.items()):

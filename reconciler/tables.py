@@ -7,6 +7,7 @@ from the log, and what was found of a chain that has forgotten it since can not.
 from typing import Final
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
     Column,
@@ -127,6 +128,47 @@ marks: Final = Table(
     Column("block_number", BigInteger, primary_key=True, autoincrement=False, comment="A block that was a cursor"),
     Column("block_hash", ID, nullable=False, comment="Its hash then"),
     comment="Where the cursor was before: to go back to after a reorganisation. The last 1,000 are kept",
+)
+
+anchors: Final = Table(
+    "anchors",
+    metadata,
+    Column("anchor_id", ID, primary_key=True, comment="The chain's id and the root"),
+    Column("chain_id", BigInteger, nullable=False, comment="EIP-155"),
+    Column("root", ID, nullable=False, comment="Merkle root over the checkpoints, in hexadecimal"),
+    Column("block_number", BigInteger, nullable=False, comment="The block that has the transaction"),
+    Column("block_hash", ID, nullable=False, comment="That block's hash"),
+    Column("tx_hash", ID, nullable=False, comment="The transaction"),
+    Column("sender", ID, nullable=False, comment="The address that sent it"),
+    Column("notes", ARRAY(Text), nullable=False, comment="The checkpoints, in the order of the tree's leaves"),
+    Column("recorded_at", TIME, nullable=False, comment="When it was recorded, its block being settled"),
+    Column("position", BigInteger, nullable=False, comment="Offset on the reconciliation topic"),
+    comment="Roots over checkpoints that are on a chain for good. Append-only",
+)
+
+anchored_heads: Final = Table(
+    "anchored_heads",
+    metadata,
+    Column("anchor_id", ID, primary_key=True, comment="The anchor"),
+    Column("leaf", Integer, primary_key=True, autoincrement=False, comment="Which of its checkpoints"),
+    Column("origin", ID, nullable=False, comment="The log whose head it is"),
+    Column("size", BigInteger, nullable=False, comment="How many events that log had"),
+    comment="The heads that anchors have: which anchor covers an event. Append-only",
+)
+Index("anchored_heads_origin_idx", anchored_heads.c.origin, anchored_heads.c.size)
+
+anchors_on_their_way: Final = Table(
+    "anchors_on_their_way",
+    metadata,
+    Column("chain_id", BigInteger, primary_key=True, autoincrement=False, comment="EIP-155"),
+    Column("sender", ID, primary_key=True, comment="The address that sends it: one anchor at a time"),
+    Column("root", ID, nullable=False, comment="Merkle root over the checkpoints, in hexadecimal"),
+    Column("notes", ARRAY(Text), nullable=False, comment="The checkpoints, in the order of the tree's leaves"),
+    Column("nonce", BigInteger, nullable=False, comment="The sender's number that the last transaction uses"),
+    Column("tx_hashes", ARRAY(Text), nullable=False, comment="What was sent, the last one last"),
+    Column("fee", VALUE, nullable=False, comment="What the last one offers at most, wei a gas"),
+    Column("tip", VALUE, nullable=False, comment="What of that is for whoever takes it into a block"),
+    comment="Anchors that were sent and are not settled yet",
 )
 
 offsets: Final = Table(

@@ -10,12 +10,15 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
 from web3 import AsyncHTTPProvider
 from web3.types import RPCEndpoint
 
 from reconciler import answers
 from reconciler.chains import Tag
-from reconciler.provider import Block, NativeScan, NodeBusy, NodeRefused, Receipt, Sent
+from reconciler.errors import InvalidKey
+from reconciler.provider import Block, Fees, NativeScan, NodeBusy, NodeRefused, Receipt, Sent, Signed
 from reconciler.transfers import Transfer
 
 _MOST_FILTERED: Final = 250
@@ -24,6 +27,12 @@ _DECIMALS: Final = "0x313ce567"
 """The call of ERC-20's `decimals()`."""
 _RATE_LIMITED: Final = frozenset({-32005, -32016, 429})
 _RATE_WORDS: Final = ("rate limit", "too many requests", "requests per second", "compute units", "throttl")
+
+
+_MARGIN: Final = (6, 5)
+"""More gas than a node says it takes, since it may take more in another block."""
+_LEAST_TIP: Final = 1_000_000
+_KNOWN_WORDS: Final = ("already known", "already imported", "known transaction")
 
 
 class Web3Node:
@@ -92,6 +101,30 @@ class Web3Node:
         decimals: int = self._checked(lambda value: answers.word(value, "decimals"), found)
         return decimals
 
+    async def nonce_of(self, address: str) -> int:
+        """Return how many transactions of an address are in blocks."""
+        return answers.quantity(await self._ask("eth_getTransactionCount", address, "latest"), "a nonce")
+
+    async def fees(self) -> Fees:
+        """Return what a transaction has to offer: twice what the newest block asked, and the node's tip."""
+        newest = answers.record(await self._ask("eth_getBlockByNumber", "latest", False), "a block")
+        base = answers.quantity(newest.get("baseFeePerGas", "0x0"), "a base fee")
+        tip = max(answers.quantity(await self._ask("eth_maxPriorityFeePerGas"), "a tip"), _LEAST_TIP)
+        return Fees(2 * base + tip, tip)
+
+    async def gas_of(self, call: dict[str, Any]) -> int:
+        """Return how much gas a transaction takes, and some more."""
+        over, under = _MARGIN
+        return answers.quantity(await self._ask("eth_estimateGas", call), "gas") * over // under
+
+    async def send_raw(self, raw: str) -> None:
+        """Send a signed transaction; one that the node has already is no error."""
+        try:
+            await self._ask("eth_sendRawTransaction", raw)
+        except NodeRefused as refusal:
+            if not any(words in refusal.message.lower() for words in _KNOWN_WORDS):
+                raise
+
     async def close(self) -> None:
         """Let go of the connection."""
         await self._provider.disconnect()
@@ -122,6 +155,58 @@ class Web3Node:
             return read(answers.record(value, "an answer") if not isinstance(value, list | str) else value)
         except ValueError as error:
             raise NodeBusy(f"{self._name} answers what can't be: {error}"[:300], node=self._name) from None
+
+
+class Web3Wallet:
+    """An address with its key, which is never shown, and a node to send by."""
+
+    def __init__(self, node: Web3Node, key: str, chain_id: int) -> None:
+        self._node = node
+        self._chain_id = chain_id
+        try:
+            self._account: LocalAccount = Account.from_key(key.strip())
+        except Exception:  # noqa: BLE001  # whatever it is, what it says may show the key
+            raise InvalidKey(
+                "the key of the anchors is not 0x and 64 hexadecimal digits", setting="anchor_key"
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"Web3Wallet({self.address})"
+
+    @property
+    def address(self) -> str:
+        """The address, in lower case."""
+        return str(self._account.address).lower()
+
+    async def nonce(self) -> int:
+        """Return the number that the next transaction uses."""
+        return await self._node.nonce_of(self.address)
+
+    async def fees(self) -> Fees:
+        """Return what would do now."""
+        return await self._node.fees()
+
+    async def signed(self, data: str, nonce: int, fees: Fees) -> Signed:
+        """Return a transaction to the address itself that carries `data` (EIP-1559)."""
+        call = {"from": self.address, "to": self.address, "data": data}
+        transaction = self._account.sign_transaction(
+            {
+                "type": 2,
+                "chainId": self._chain_id,
+                "nonce": nonce,
+                "to": self._account.address,
+                "value": 0,
+                "data": bytes.fromhex(data[2:]),
+                "gas": await self._node.gas_of(call),
+                "maxFeePerGas": fees.most,
+                "maxPriorityFeePerGas": fees.tip,
+            }
+        )
+        return Signed(f"0x{bytes(transaction.hash).hex()}", f"0x{bytes(transaction.raw_transaction).hex()}")
+
+    async def send(self, transaction: Signed) -> None:
+        """Send it."""
+        await self._node.send_raw(transaction.raw)
 
 
 def _filters(ours: Collection[str]) -> Sequence[list[Any]]:

@@ -57,8 +57,9 @@ RECONCILIATION: Final = (
     "DiscrepancyIgnored",
     "DiscrepancyResolved",
     "DiscrepancyReopened",
+    "CheckpointsAnchored",
 )
-"""What people say of discrepancies, on a topic of its own."""
+"""What people say of discrepancies, and anchors, on a topic of their own."""
 
 OUTCOMES: Final = tuple(f"{command}Outcome" for command in COMMANDS)
 ALL: Final = COMMANDS + STEPS + EVENTS + RECONCILIATION + OUTCOMES

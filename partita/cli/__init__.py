@@ -4,6 +4,7 @@ import typer
 
 from partita.cli import (
     accounts,
+    anchor,
     audit,
     batches,
     bulk,
@@ -39,6 +40,7 @@ app.add_typer(accounts.app, name="account")
 app.add_typer(holds.app, name="hold")
 app.add_typer(batches.app, name="batch")
 app.add_typer(reconcile.app, name="discrepancy")
+app.add_typer(anchor.app, name="anchor")
 app.add_typer(audit.app, name="audit")
 app.add_typer(immudb.app, name="immudb")
 app.add_typer(keys.app, name="keys")

@@ -1,4 +1,4 @@
-"""`partita run handler | PROJECTION | web | reconciler | all`: the services, in the foreground."""
+"""`partita run handler | PROJECTION | web | reconciler | anchor | all`: the services, in the foreground."""
 
 import asyncio
 import logging
@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import closing
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -114,21 +114,35 @@ def web(json: Json = False) -> None:
 
 
 @app.command()
+def anchor(json: Json = False) -> None:
+    """Anchor new checkpoints on the chain every PARTITA_ANCHOR_EVERY seconds (PARTITA_ANCHOR_KEY_FILE)."""
+    from partita.anchors import run_anchor_service  # noqa: PLC0415  # the other services need no chain
+
+    with errors_told(as_json=json):
+        asyncio.run(_until_told(lambda stop: run_anchor_service(Settings(), stop)))
+
+
+@app.command()
 def reconciler(json: Json = False) -> None:
     """Compare the chain with the ledger, for ever: PARTITA_CHAIN, PARTITA_EVM_RPC_URL, PARTITA_CHAIN_ADDRESSES."""
     from partita.reconciliation import run_reconciler_service  # noqa: PLC0415  # the other services need no chain
 
     reporter = _Reporter("blocks", as_json=json)
 
-    async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await run_reconciler_service(Settings(), stop, lambda done: reporter.add(done.blocks))
+    def serve(stop: asyncio.Event) -> Coroutine[Any, Any, None]:
+        return run_reconciler_service(Settings(), stop, lambda done: reporter.add(done.blocks))
 
     with errors_told(as_json=json):
-        asyncio.run(run())
+        asyncio.run(_until_told(serve))
     reporter.end()
+
+
+async def _until_told(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(stop)
 
 
 @app.command(name="all")

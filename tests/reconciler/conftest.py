@@ -1,8 +1,12 @@
 """Chains for the tests of the reconciler."""
 
+from collections.abc import AsyncIterator, Iterator
+
 import pytest
 
+from tests.reconciler.treasury import Treasury
 from tests.reconciler.worlds import Anvil, Fake, World
+from tests.support.services import Ledger, ledger_on
 from tests.support.stack import Stack
 
 
@@ -17,3 +21,18 @@ def world(request: pytest.FixtureRequest) -> World:
         return Fake()
     made: World = request.getfixturevalue("anvil")
     return made
+
+
+@pytest.fixture(scope="session")
+def ledger(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    with ledger_on(stack.addresses, tmp_path_factory.mktemp("chain")) as made:
+        handler = made.service("handler").start()
+        made.service("balances").start()
+        made.await_handler(handler)
+        yield made
+
+
+@pytest.fixture
+async def treasury(full_stack: Stack, ledger: Ledger) -> AsyncIterator[Treasury]:
+    async with ledger.engine() as engine:
+        yield Treasury(Anvil(full_stack.addresses["evm_rpc_url"]), ledger, engine)

@@ -170,6 +170,7 @@ class Ledger:
                 "EVM_RPC_URL": given.evm_rpc_url.get_secret_value(),
                 "CHAIN_ADDRESSES": ",".join(given.chain_addresses),
                 "CHAIN_TOKENS": ",".join(given.chain_tokens),
+                "ANCHOR_KEY": given.anchor_key.get_secret_value() if given.anchor_key else "0x1",
                 "CHAIN_FINALITY": given.chain_finality or 0,
                 "CHAIN_START_BLOCK": given.chain_start_block or 0,
                 "CHAIN_DEPOSIT_ACCOUNTS": ",".join("=".join(p) for p in given.chain_deposit_accounts.items()),
