@@ -99,9 +99,12 @@ from projections.records import BalanceRow as Balance
 from projections.records import BatchRow as Batch
 from projections.records import BatchStatus, HoldPage, HoldStatus
 from projections.records import HoldRow as Hold
+from reconciler.anchoring import AnchorStuck
+from reconciler.anchors import Anchor, AnchorInvalid, verify_anchor
 from reconciler.chains import Chain, Token
 from reconciler.configured import ChainProvider
 from reconciler.errors import (
+    AnchorKeyInvalid,
     ChainUnavailable,
     DiscrepancyNotFound,
     InvalidChain,
@@ -129,6 +132,10 @@ __all__ = [
     "AccountNotFrozen",
     "AccountNotInReadModel",
     "AccountStatus",
+    "Anchor",
+    "AnchorInvalid",
+    "AnchorKeyInvalid",
+    "AnchorStuck",
     "AssetNotAllowed",
     "AuditReceipt",
     "AuditTrail",
@@ -232,5 +239,6 @@ __all__ = [
     "create_audit_trail",
     "create_hybrid_ledger",
     "examine_receipt",
+    "verify_anchor",
     "verify_receipt",
 ]

@@ -32,7 +32,7 @@ async def anchor_now(settings: Settings, *, timeout: float) -> tuple[str, Anchor
     next call goes on with it), and the anchor of one of its checkpoints when it is recorded.
 
     Raises:
-        NotConfigured, InvalidKey: there is no key, or none that is one.
+        NotConfigured, AnchorKeyInvalid: there is no key, or none that is one.
         AnchorStuck: no transaction of it got into a block.
         ChainUnavailable, WrongChain: as for a reconciliation.
     """

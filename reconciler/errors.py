@@ -47,5 +47,5 @@ class NotACorrection(LedgerError):
     """The batch that is to have put a discrepancy right was not posted."""
 
 
-class InvalidKey(LedgerError):
+class AnchorKeyInvalid(LedgerError):
     """The key that signs anchors is none. What was given is not shown."""

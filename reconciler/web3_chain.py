@@ -17,7 +17,7 @@ from web3.types import RPCEndpoint
 
 from reconciler import answers
 from reconciler.chains import Tag
-from reconciler.errors import InvalidKey
+from reconciler.errors import AnchorKeyInvalid
 from reconciler.provider import Block, Fees, NativeScan, NodeBusy, NodeRefused, Receipt, Sent, Signed
 from reconciler.transfers import Transfer
 
@@ -166,7 +166,7 @@ class Web3Wallet:
         try:
             self._account: LocalAccount = Account.from_key(key.strip())
         except Exception:  # noqa: BLE001  # whatever it is, what it says may show the key
-            raise InvalidKey(
+            raise AnchorKeyInvalid(
                 "the key of the anchors is not 0x and 64 hexadecimal digits", setting="anchor_key"
             ) from None
 

@@ -19,7 +19,7 @@ from partita.cli import app
 from partita.reconciliation import Opened, opened
 from reconciler.anchoring import Anchoring
 from reconciler.anchors import Anchor, AnchorInvalid, check_path, path_to, root_over, verify_anchor
-from reconciler.errors import InvalidKey
+from reconciler.errors import AnchorKeyInvalid
 from reconciler.web3_chain import Web3Node, Web3Wallet
 from tests.reconciler.treasury import Treasury
 
@@ -62,7 +62,7 @@ def test_what_is_no_anchor_is_refused(given: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("key", ["", "0x12", "s3cret" * 11, "0x" + "g" * 64])
 def test_a_key_that_is_none_is_not_shown(key: str) -> None:
-    with pytest.raises(InvalidKey) as caught:
+    with pytest.raises(AnchorKeyInvalid) as caught:
         Web3Wallet(Web3Node("http://127.0.0.1:9"), key, 1)
     assert not key or key not in str(caught.value.to_dict())
 
