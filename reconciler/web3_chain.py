@@ -5,21 +5,27 @@ is answered is read by `answers`: web3's own models refuse blocks of some chains
 mistakes on. Retrying is the reader's, who knows what can be asked otherwise.
 """
 
+import sys
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import aiohttp
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
-from web3 import AsyncHTTPProvider
-from web3.types import RPCEndpoint
+_DEPTH: Final = sys.getrecursionlimit()
 
-from reconciler import answers
-from reconciler.chains import Tag
-from reconciler.errors import AnchorKeyInvalid
-from reconciler.provider import Block, Fees, NativeScan, NodeBusy, NodeRefused, Receipt, Sent, Signed
-from reconciler.transfers import Transfer
+import aiohttp  # noqa: E402  # the depth is read before
+from eth_account import Account  # noqa: E402
+from eth_account.signers.local import LocalAccount  # noqa: E402
+from web3 import AsyncHTTPProvider  # noqa: E402
+from web3.types import RPCEndpoint  # noqa: E402
+
+# A library of theirs lets Python recurse 100,000 deep: then nested JSON ends the process instead of being refused.
+sys.setrecursionlimit(_DEPTH)
+
+from reconciler import answers  # noqa: E402
+from reconciler.chains import Tag  # noqa: E402
+from reconciler.errors import AnchorKeyInvalid  # noqa: E402
+from reconciler.provider import Block, Fees, NativeScan, NodeBusy, NodeRefused, Receipt, Sent, Signed  # noqa: E402
+from reconciler.transfers import Transfer  # noqa: E402
 
 _MOST_FILTERED: Final = 250
 """Addresses in one filter; with more, all transfers of the tokens are read, and the others' left out here."""
@@ -27,8 +33,6 @@ _DECIMALS: Final = "0x313ce567"
 """The call of ERC-20's `decimals()`."""
 _RATE_LIMITED: Final = frozenset({-32005, -32016, 429})
 _RATE_WORDS: Final = ("rate limit", "too many requests", "requests per second", "compute units", "throttl")
-
-
 _MARGIN: Final = (6, 5)
 """More gas than a node says it takes, since it may take more in another block."""
 _LEAST_TIP: Final = 1_000_000

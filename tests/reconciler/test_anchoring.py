@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from eth_account import Account
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -24,6 +23,10 @@ from reconciler.web3_chain import Web3Node, Web3Wallet
 from tests.reconciler.treasury import Treasury
 
 SIGNER = Signer.generate("test")
+
+
+def address_of(key: str) -> str:
+    return Web3Wallet(Web3Node("http://127.0.0.1:9"), key, 1).address
 
 
 def a_note(number: int, size: int = 7, *signers: Signer) -> str:
@@ -70,7 +73,7 @@ def test_a_key_that_is_none_is_not_shown(key: str) -> None:
 @pytest.fixture
 async def parts(treasury: Treasury) -> AsyncIterator[tuple[Opened, Anchoring]]:
     key = "0x" + secrets.token_hex(32)
-    treasury.anvil.ask("anvil_setBalance", Account.from_key(key).address, hex(10**20))
+    treasury.anvil.ask("anvil_setBalance", address_of(key), hex(10**20))
     settings = treasury.ledger.settings(**treasury.settings(anchor_key=SecretStr(key)))
     made = await opened(settings, None)
     await made.resolutions.catch_up()
@@ -164,7 +167,7 @@ async def test_an_anchor_outlives_its_process(treasury: Treasury, parts: tuple[O
 
 async def test_the_command_line_anchors_and_shows(treasury: Treasury) -> None:
     key = "0x" + secrets.token_hex(32)
-    treasury.anvil.ask("anvil_setBalance", Account.from_key(key).address, hex(10**20))
+    treasury.anvil.ask("anvil_setBalance", address_of(key), hex(10**20))
     entry_id = await treasury.enter(treasury.arrive(1), 1)
     environment = treasury.ledger.environment(**treasury.settings(anchor_key=SecretStr(key)))
     for arguments in (["anchor", "--json"], ["anchor", "show", *entry_id.split("-"), "--json"]):

@@ -1,5 +1,7 @@
 """What a node of a chain does, real or not: the contract of the port, and the reader that stands on it."""
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -198,3 +200,11 @@ async def test_a_range_grows_again_after_a_refusal() -> None:
         at = stretch.last.number + 1
     assert 640 in widths
     assert widths[:-1] == sorted(widths[:-1])
+
+
+def test_the_chains_libraries_leave_python_as_deep_as_it_was() -> None:
+    code = (
+        "import sys; n = sys.getrecursionlimit(); import reconciler.web3_chain; print(n == sys.getrecursionlimit())"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "True"

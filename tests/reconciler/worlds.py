@@ -4,14 +4,14 @@ import asyncio
 import hashlib
 import json
 import random
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
-
-from vyper import compile_code
 
 from reconciler.chains import NATIVE, Tag
 from reconciler.provider import Block, NativeScan, Node, NodeBusy, NodeRefused, Receipt, Sent
@@ -53,8 +53,9 @@ class World(Protocol):
 
 @cache
 def _compiled() -> tuple[str, dict[str, str]]:
-    built = compile_code(_SOURCE.read_text(), output_formats=["bytecode", "method_identifiers"])
-    return built["bytecode"], {name.partition("(")[0]: code for name, code in built["method_identifiers"].items()}
+    argv = [sys.executable, "-m", "vyper.cli.vyper_compile", "-f", "bytecode,method_identifiers", str(_SOURCE)]
+    bytecode, methods = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
+    return bytecode, {name.partition("(")[0]: code for name, code in json.loads(methods).items()}
 
 
 def _words(*values: int | str) -> str:
