@@ -28,7 +28,8 @@ from partita.wiring import Wiring
 from projections.errors import ReadModelBehind
 from projections.immudb.errors import ImmudbTampered, MirrorBehind
 from projections.immudb.evidence import Evidence, to_json
-from projections.immudb.mirror import Mirror, event_of
+from projections.immudb.mirror import Mirror
+from projections.immudb.mirrored import event_of
 from projections.mirror import MIRROR
 from projections.queries import ReadModel
 

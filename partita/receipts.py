@@ -9,7 +9,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 from commands.validation import check_account_id, check_asset
@@ -22,6 +22,8 @@ from events.merkle import ProofInvalid, leaf_hash, verify_inclusion
 from events.money import MAX_UNITS
 from events.types import BatchEntryPosted, Entry, EntryPosted, HoldSettled
 from partita.results import LedgerEntry, entry_at
+from projections.immudb.evidence import Shown
+from projections.immudb.mirrored import verify_receipt_part
 
 _NOT_OF_THE_EVENT: Final = frozenset({"replayed", "dry_run", "tree_size", "merkle_root"})
 """Fields of an entry that tell of how it was asked for, and not what is in the log."""
@@ -45,7 +47,7 @@ class ReceiptInvalid(LedgerError):
 class Receipt:
     """A receipt as it is handed out; nothing of it is to be believed before it is verified.
 
-    `immudb` and `anchor` are further evidence, each of its own form, which `verify_receipt` does not look at.
+    `immudb` and `anchor` are further evidence, each of its own form. `verify_receipt` does not look at `anchor`.
     """
 
     entry: Mapping[str, Any]
@@ -115,13 +117,16 @@ class Receipt:
 class ShownEntry:
     """What a receipt shows: the entry, in which log, and by whose key; None when no key was given to hold it against.
 
-    `origin` names the log, which is one partition of a ledger.
+    `origin` names the log, which is one partition of a ledger. `immudb` is what the evidence of the copy in immudb
+    shows, if there is any: in which transaction it is, and the states of immudb between which that was proven. To
+    whom none of these states is known, it shows only that some database has the entry.
     """
 
     entry: LedgerEntry
     origin: str
     tree_size: int
     signed_by: Verifier | None
+    immudb: Shown | None = None
 
 
 def entry_shown(entry: LedgerEntry) -> dict[str, Any]:
@@ -157,7 +162,7 @@ def examine_receipt(receipt: Receipt | Mapping[str, Any] | str) -> ShownEntry:
     except KeyInvalid as error:
         raise ReceiptInvalid(f"public_key: {error.message}", field="public_key") from error
     shown = _verified(read, [own])
-    return ShownEntry(entry=shown.entry, origin=shown.origin, tree_size=shown.tree_size, signed_by=None)
+    return replace(shown, signed_by=None)
 
 
 def _read(receipt: Receipt | Mapping[str, Any] | str) -> Receipt:
@@ -181,7 +186,25 @@ def _verified(receipt: Receipt, keys: Sequence[Verifier]) -> ShownEntry:
     except (CheckpointInvalid, ProofInvalid) as error:
         raise ReceiptInvalid(error.message, **error.details) from error
     entry = _entry_in(receipt, checkpoint)
-    return ShownEntry(entry=entry, origin=checkpoint.origin, tree_size=checkpoint.size, signed_by=signed_by)
+    return ShownEntry(
+        entry=entry,
+        origin=checkpoint.origin,
+        tree_size=checkpoint.size,
+        signed_by=signed_by,
+        immudb=_mirrored(receipt, entry),
+    )
+
+
+def _mirrored(receipt: Receipt, entry: LedgerEntry) -> Shown | None:
+    """Return what the evidence of the copy in immudb shows of the same leaf; None when there is no evidence."""
+    if receipt.immudb is None:
+        return None
+    try:
+        return verify_receipt_part(
+            receipt.immudb, partition=entry.partition, sequence=entry.sequence, event=receipt.leaf
+        )
+    except ProofInvalid as error:
+        raise ReceiptInvalid(f"immudb: {error.message}", field="immudb") from error
 
 
 def _entry_in(receipt: Receipt, checkpoint: Checkpoint) -> LedgerEntry:

@@ -7,6 +7,7 @@ import typer
 from events.checkpoint import KeyInvalid, Verifier
 from partita.cli.output import Exit, Json, err, errors_told, out, print_fields, print_json
 from partita.receipts import ReceiptInvalid, ShownEntry, entry_shown, examine_receipt, verify_receipt
+from projections.immudb.evidence import Shown
 
 _MOST_BYTES: Final = 32 * 1024 * 1024
 
@@ -24,9 +25,10 @@ def verify_receipt_command(
 ) -> None:
     """Verify a receipt, offline: that its entry is in the log that one of the keys has signed.
 
-    Nothing is asked of anyone: no service, no network, no setting. `immudb` and `anchor` are not looked at. The key
-    within the receipt is not believed. Without --key it is only seen that the receipt agrees with itself, which one
-    that was made up can do too.
+    Nothing is asked of anyone: no service, no network, no setting. `immudb`, if it is there, must show the same leaf:
+    compare the state of immudb that is printed with one that you have. `anchor` is not looked at. The key within the
+    receipt is not believed. Without --key it is only seen that the receipt agrees with itself, which one that was
+    made up can do too.
 
     Exit status: 0 verified, 1 not valid, 2 wrong usage, 6 it agrees with itself and no key was given.
     """
@@ -65,11 +67,20 @@ def _plain(shown: ShownEntry) -> dict[str, Any]:
         "log": shown.origin,
         "tree_size": shown.tree_size,
         "entry": entry_shown(shown.entry),
+        "immudb": None if shown.immudb is None else _of_immudb(shown.immudb),
     }
+
+
+def _of_immudb(shown: Shown) -> dict[str, Any]:
+    states = [{"tx": state.tx, "alh": state.alh.hex()} for state in (shown.source, shown.target)]
+    return {"tx": shown.tx, "states": states}
 
 
 def _tell(shown: ShownEntry) -> None:
     print_fields(entry_shown(shown.entry))
+    if shown.immudb is not None:
+        state = shown.immudb.target
+        out.print(f"in immudb: transaction {shown.immudb.tx}, as of transaction {state.tx}, {state.alh.hex()}")
     place = f"event {shown.entry.sequence} of the {shown.tree_size:,} of {shown.origin}"
     if shown.signed_by is not None:
         out.print("[green]verified[/green]: ", end="")

@@ -1,49 +1,15 @@
-"""The mirror: every event of the log under a key of its own in immudb. What is written there, and reading it back.
+"""The mirror: every event of the log under a key of its own in immudb. Writing it there, and reading it back."""
 
-A key names the topic, the partition and the sequence, with so many zeros that a scan is in the order of the log. The
-value is the SHA-256 of the event and the event itself, its bytes as they are on the topic.
-"""
-
-from collections.abc import Mapping, Sequence
-from hashlib import sha256
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 from events.follow import StoredEvent
+from events.merkle import ProofInvalid
 from projections.immudb import evidence
 from projections.immudb.errors import ImmudbTampered
-from projections.immudb.evidence import Evidence, Shown
+from projections.immudb.evidence import Evidence
+from projections.immudb.mirrored import event_of, key_of, value_of
 from projections.immudb.verified import Kept, VerifiedDatabase
-
-_PARTITION_DIGITS: Final = 4
-_SEQUENCE_DIGITS: Final = 20
-_HASH_BYTES: Final = 32
-
-
-def key_of(topic: str, partition: int, sequence: int) -> bytes:
-    """Return the key of the event at a place of the log."""
-    return f"{topic}/{partition:0{_PARTITION_DIGITS}}/{sequence:0{_SEQUENCE_DIGITS}}".encode()
-
-
-def value_of(event: bytes) -> bytes:
-    """Return the value for an event's bytes."""
-    return sha256(event).digest() + event
-
-
-def verify_receipt_part(part: Mapping[str, Any], *, topic: str, partition: int, sequence: int, event: bytes) -> Shown:
-    """Verify the `immudb` part of a receipt offline, and return what it has shown.
-
-    `event` are the event's bytes as they are on the topic. Hold one of the states that are returned against a copy
-    that you trust.
-
-    Raises:
-        ProofInvalid: it does not show that immudb has this event at this place.
-    """
-    return evidence.verify(part, key=key_of(topic, partition, sequence), value=value_of(event))
-
-
-def event_of(found: Evidence) -> bytes:
-    """Return the bytes of the event in a value that `Mirror.find` has returned."""
-    return found.value[_HASH_BYTES:]
 
 
 class Mirror:
@@ -75,8 +41,10 @@ class Mirror:
         name = key.decode()
         if found.revision != 1 or found.metadata:
             raise ImmudbTampered(f"{name} was written more than once in {self.database.place}", key=name)
-        if found.value[:_HASH_BYTES] != sha256(found.value[_HASH_BYTES:]).digest():
-            raise ImmudbTampered(f"{name} in {self.database.place} is no event of ours", key=name)
+        try:
+            event_of(found)
+        except ProofInvalid as error:
+            raise ImmudbTampered(f"{error.message}: {self.database.place}", key=name) from error
         return found
 
     def first_fault(self, events: Sequence[StoredEvent]) -> str | None:

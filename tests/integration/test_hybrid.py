@@ -11,7 +11,7 @@ import pytest
 
 from events.errors import LedgerError
 from partita import HybridConfig, HybridLedger, IdempotencyConflict, ReceiptIncomplete, create_hybrid_ledger
-from projections.immudb.mirror import event_of, verify_receipt_part
+from projections.immudb.mirrored import event_of, verify_receipt_part
 from tests.docs.pages import blocks
 from tests.support.services import Ledger, ledger_on
 from tests.support.stack import Stack

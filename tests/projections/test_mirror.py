@@ -16,7 +16,8 @@ from events.errors import LedgerError
 from events.merkle import ProofInvalid
 from projections.immudb.client import ImmudbClient
 from projections.immudb.errors import ImmudbTampered
-from projections.immudb.mirror import Mirror, key_of, value_of, verify_receipt_part
+from projections.immudb.mirror import Mirror
+from projections.immudb.mirrored import key_of, value_of, verify_receipt_part
 from projections.immudb.trust import TrustFile
 from projections.immudb.verified import VerifiedDatabase
 from projections.mirror import ImmudbMirror
@@ -126,6 +127,7 @@ async def test_every_event_is_mirrored_and_can_be_proven_offline(
     data = ledger.codec.encode(event)
     shown = verify_receipt_part(part, **place, event=data)
     assert shown.target.alh.hex() == json.loads(immudb._trust.path.read_text())["alh"]
+    assert verify_receipt_part(part, **{**place, "topic": None}, event=data) == shown
     for wrong in ({"sequence": event.sequence + 1}, {"partition": partition + 1}, {"topic": "t"}, {"event": b""}):
         with pytest.raises(ProofInvalid):
             verify_receipt_part(part, **{**place, "event": data, **wrong})

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,11 @@ from events.merkle import root_of
 from events.types import BatchEntryPosted, Event
 from partita import Receipt, ReceiptInvalid, examine_receipt, verify_receipt
 from partita.cli import app
+from projections.immudb.evidence import Evidence, to_json
+from projections.immudb.mirrored import key_of, value_of
+from projections.immudb.records import entry_of
 from tests.docs.pages import blocks
+from tests.support.immudb_chain import Chain
 from tests.support.receipts import grown, receipt_of
 from tests.support.samples import CODECS, CREDIT, NOON, SIGNER, UNIT, hold_placed, hold_settled, posted, rejected
 
@@ -207,6 +212,43 @@ def test_a_field_of_the_wrong_form_is_named(field: str, value: object) -> None:
     with pytest.raises(ReceiptInvalid) as refused:
         verify_receipt({**receipt_of(EVENTS, 0).to_dict(), field: value}, [KEY])
     assert refused.value.details["field"] == field
+
+
+def in_immudb(receipt: Receipt, sequence: int) -> dict[str, Any]:
+    """Return the evidence of a database that has the receipt's leaf as the event of this sequence."""
+    chain, key, value = Chain(), key_of("ledger.events", 3, sequence), value_of(receipt.leaf)
+    chain.add([entry_of(b"another", b""), entry_of(key, value)])
+    chain.add([entry_of(b"later", b"")])
+    found = Evidence(
+        database="db",
+        server_uuid="server",
+        key=key,
+        value=value,
+        metadata=b"",
+        revision=1,
+        header=chain.header(1),
+        inclusion=chain.entry_proof(1, 1),
+        proof=chain.dual_proof(1, 2),
+    )
+    return to_json(found)
+
+
+@pytest.mark.parametrize("index", ENTRIES)
+def test_evidence_of_the_copy_in_immudb_must_show_the_same_leaf(index: int) -> None:
+    receipt = receipt_of(EVENTS, index)
+    part = in_immudb(receipt, index)
+    shown = verify_receipt(replace(receipt, immudb=part), [KEY])
+    assert shown.immudb is not None
+    assert (shown.immudb.tx, shown.immudb.target.tx) == (1, 2)
+    assert verify_receipt(receipt, [KEY]).immudb is None
+    other = receipt_of(EVENTS, next(each for each in ENTRIES if each != index))
+    for wrong in ({}, in_immudb(receipt, index + 1), in_immudb(other, index), {**part, "key": "AAAA"}):
+        with pytest.raises(ReceiptInvalid) as refused:
+            verify_receipt(replace(receipt, immudb=wrong), [KEY])
+        assert refused.value.details["field"] == "immudb"
+    text = json.dumps(replace(receipt, immudb=part).to_dict())
+    told = CliRunner().invoke(app, ["verify-receipt", "-", "--key", KEY], input=text)
+    assert (told.exit_code, shown.immudb.target.alh.hex() in told.stdout) == (0, True)
 
 
 @pytest.mark.parametrize("index", ENTRIES)

@@ -9,7 +9,7 @@ import pytest
 
 from partita import LedgerEntry
 from partita.verify.run import verify
-from projections.immudb.mirror import key_of
+from projections.immudb.mirrored import key_of
 from tests.projections.test_audit_trail import files_with
 from tests.support.immudb import messages
 from tests.support.services import Ledger, eventually, ledger_on
