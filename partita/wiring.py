@@ -246,12 +246,17 @@ class Wiring:
         codec = reconciliation_codec(self.schema_ids, self.registry.lookup)
         return Resolutions(self.clients, self.topics.reconciliation, codec, store)
 
+    @property
+    def handler_group(self) -> str:
+        """The consumer group of the handlers."""
+        return f"{self.settings.ledger}.handler"
+
     def log(self, instance: str) -> Log:
         """Return a new log for a handler of this instance name; it joins the group at once."""
         return KafkaLog(
             self.clients,
             self.topics,
-            group=f"{self.settings.ledger}.handler",
+            group=self.handler_group,
             instance=instance,
             timeout=self.settings.connect_timeout,
             protocol=self.settings.group_protocol,

@@ -19,7 +19,7 @@ from projections.batches import STEP_COLUMNS
 from projections.changes import CHANGE_COLUMNS
 from projections.database import LOST, Database
 from projections.rows import ENTRY_COLUMNS, REJECTION_COLUMNS, rows_of
-from projections.statements import READ
+from projections.statements import PROJECTIONS, READ
 
 TIMEOUT: Final = 600.0
 """Most seconds for one statement."""
@@ -102,6 +102,14 @@ class Comparison(AbstractAsyncContextManager["Comparison"]):
     def connection(self) -> asyncpg.Connection:
         """The connection, within the transaction that sees this moment; for other checks of the same."""
         return self._pg
+
+    async def projections(self) -> list[str]:
+        """Return the projections that were ever started."""
+        try:
+            rows = await self._pg.fetch(PROJECTIONS.format(schema=self._schema))
+        except (*LOST, asyncpg.PostgresError) as error:
+            raise self._database.unavailable(error) from error
+        return [row["projection"] for row in rows]
 
     async def next_sequences(self, projection: str) -> dict[int, int]:
         """Return, by partition, the sequence that a projection takes next; nothing when it was never started."""

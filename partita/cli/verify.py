@@ -10,10 +10,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from events.checkpoint import Verifier
+from partita.cli.asking import time as time_of
 from partita.cli.output import Exit, Json, err, errors_told, out, print_json, uncut
 from partita.settings import Settings
+from partita.verify.run import ANSWER, Verification
 from partita.verify.run import Progress as Read
-from partita.verify.run import Verification
 from partita.verify.run import verify as verify_ledger
 from partita.wiring import Wiring
 
@@ -25,19 +26,26 @@ def verify(
         list[str] | None,
         typer.Option(help="A verifier key that may have signed; if not given, all known here."),
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Hold only what was recorded from then on (ISO 8601) against tables and mirror."),
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds that who lags behind gets to catch up.")] = ANSWER,
     json: Json = False,
 ) -> None:
     """Verify a ledger, which may be in use: the log, what requesters were told, the checkpoints, and the tables.
 
-    The whole log is read and nothing is believed that it says of itself. Of each thing that must always hold, the
-    first record that breaks it is named, with its place. Nothing is changed.
+    The whole log is read, with --since too, and nothing is believed that it says of itself. Of each thing that must
+    always hold, the first record that breaks it is named, with its place. Nothing is changed.
 
     Exit status: 0 everything holds, 1 something does not, 4 a part of the ledger could not be looked at.
     """
-    report = _Reading()
+    begin, report = time_of(since, "--since"), _Reading()
     with errors_told(as_json=json), closing(Wiring(Settings())) as wiring, closing(report):
         verifiers = [Verifier.parse(each) for each in key or ()]
-        found = asyncio.run(verify_ledger(wiring, verifiers=verifiers, on_progress=report.reached))
+        found = asyncio.run(
+            verify_ledger(wiring, verifiers=verifiers, since=begin, patience=wait, on_progress=report.reached)
+        )
     if json:
         print_json(found.to_dict())
     else:

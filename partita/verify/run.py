@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from events.checkpoint import Verifier
@@ -16,6 +17,8 @@ from events.checks import CheckResult, LogAudit
 from events.errors import LogCorrupt
 from events.follow import Ends, SequenceCheck, StoredEvent, read_between
 from events.tree_audit import TreeAudit
+from partita.results import to_micros
+from partita.verify.lag import handler_lag, projection_lag
 from partita.verify.mirrored import MirrorAudit
 from partita.verify.outcomes import MOST_OUTCOMES, OutcomeAudit
 from partita.wiring import Wiring
@@ -68,11 +71,15 @@ async def verify(
     wiring: Wiring,
     *,
     verifiers: Sequence[Verifier] = (),
+    since: datetime | None = None,
+    patience: float = ANSWER,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Verification:
     """Look for everything that must always hold in the log, in what was told and signed, and in the tables.
 
-    Checkpoints may be signed by `verifiers`; when there are none, by the keys that are known here.
+    Checkpoints may be signed by `verifiers`; when there are none, by the keys that are known here. The log is always
+    read whole, since what must hold of it needs all of it; with `since`, only what was recorded from then on is held
+    against tables and mirror. Who lags behind gets `patience` seconds to catch up.
 
     Raises:
         BrokerUnavailable, RegistryUnavailable, ReadModelUnavailable, TopicMissing: it could not be looked at.
@@ -81,7 +88,8 @@ async def verify(
     async with AsyncExitStack() as stack:
         comparison = await stack.enter_async_context(Comparison(wiring.database))
         keys = verifiers or wiring.settings.signing_keys.verifiers()
-        run = _Run(wiring, comparison, await asyncio.to_thread(wiring.partition_count), keys, on_progress)
+        partitions = await asyncio.to_thread(wiring.partition_count)
+        run = _Run(wiring, comparison, partitions, keys, to_micros(since) if since else 0, patience, on_progress)
         if mirrored := await comparison.next_sequences(MIRROR):
             mirror = wiring.mirror()
             stack.callback(mirror.database.close)
@@ -97,6 +105,9 @@ class _Run:
     comparison: Comparison
     partitions: int
     verifiers: Sequence[Verifier]
+    since: int
+    """Microseconds since 1970."""
+    patience: float
     on_progress: Callable[[Progress], None]
     log: LogAudit = field(default_factory=LogAudit)
     shown: Mapping[int, int] = field(default_factory=dict)
@@ -108,6 +119,7 @@ class _Run:
 
     async def found(self) -> dict[str, Sequence[CheckResult]]:
         self.shown = await self.comparison.next_sequences(BALANCES)
+        asked = await asyncio.to_thread(self._settled_ends, self.wiring.topics.commands, range(self.partitions))
         outcomes = await asyncio.to_thread(self._outcomes)
         open_from = await asyncio.to_thread(self._settled_ends, self.wiring.topics.checkpoints, [0])
         ends = await asyncio.to_thread(self._settled_ends, self.wiring.topics.events, range(self.partitions))
@@ -122,7 +134,14 @@ class _Run:
         }
         if self.mirror is not None:
             found["mirror"] = [self.mirror.result()]
+        found["lag"] = await self._lag(asked)
         return found
+
+    async def _lag(self, asked: Mapping[int, int]) -> list[CheckResult]:
+        last = {partition: following - 1 for partition, following in self.log.next_sequences.items()}
+        projections = await self.comparison.projections()
+        handler = await handler_lag(self.wiring, asked, self.patience)
+        return [handler, *await projection_lag(self.wiring, projections, last, self.patience)]
 
     def _outcomes(self) -> OutcomeAudit:
         """Read the last outcomes of each partition."""
@@ -169,9 +188,10 @@ class _Run:
             for stored in stretch:
                 for audit in audits:
                     audit.take(stored)
-            await self._compare(stretch)
+            recent = [stored for stored in stretch if stored.event.recorded_at >= self.since]
+            await self._compare(recent)
             if self.mirror is not None:
-                await asyncio.to_thread(self.mirror.take, stretch)
+                await asyncio.to_thread(self.mirror.take, recent)
             self.on_progress(Progress(self.log.events, max(total, self.log.events)))
 
     def _stretches(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[list[StoredEvent]]:

@@ -49,11 +49,11 @@ async def _live(ledger: Ledger) -> list[LedgerEntry]:
 async def fault(ledger: Ledger) -> str | None:
     """Return what is wrong with the mirror; nothing else is wrong."""
     with closing(ledger.wiring()) as wiring:
-        found = await verify(wiring)
+        found = await verify(wiring, patience=0.5)
     results = [result for results in found.found.values() for result in results if result.name != "I7 mirror"]
     assert [result for result in results if not result.ok] == []
     (mirror,) = found.found["mirror"]
-    assert mirror.checked > ENTRIES
+    assert mirror.checked > (ENTRIES if mirror.ok else 0)
     return mirror.detail
 
 
