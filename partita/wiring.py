@@ -28,8 +28,9 @@ from projections.balances import BALANCES
 from projections.database import Database
 from projections.immudb.mirror import Mirror
 from projections.immudb.shown import Address
+from projections.immudb.signing import read_pem, read_public_key
 from projections.immudb.trust import TrustFile
-from projections.immudb.verified import VerifiedDatabase, read_pem, read_public_key
+from projections.immudb.verified import VerifiedDatabase
 from projections.queries import ReadModel
 from reconciler.anchoring import Anchoring
 from reconciler.checkpoints import newest_checkpoints

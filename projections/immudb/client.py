@@ -5,7 +5,7 @@ records that `proofs` can look at. Calls block, for `timeout` seconds at most.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from threading import Lock
@@ -20,15 +20,8 @@ with warnings.catch_warnings():  # what the library needs for other things of it
     from immudb.grpc import schema_pb2_grpc
 
 from projections.immudb.errors import ImmudbRefused, ImmudbTampered, ImmudbUnavailable
-from projections.immudb.records import (
-    DualProof,
-    Entry,
-    EntryProof,
-    LinearAdvanceProof,
-    LinearProof,
-    State,
-    TxHeader,
-)
+from projections.immudb.messages import entries_of, entry_of, tx_of
+from projections.immudb.records import State
 from projections.immudb.shown import Address, Found, KeyExists, KeyValue, ShownEntry, ShownTx
 
 _MOST_BYTES: Final = 64 * 1024 * 1024
@@ -38,7 +31,7 @@ _GONE: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_
 _NO_SESSION: Final = ("session not found", "no session", "not logged in")
 _NOT_FOUND: Final = "key not found"
 _DAMAGED: Final = ("corrupted", "illegal state", "tx not found", "no such tx", "invalid checksum")
-_METADATA_TEXT: Final = 200
+_MOST_SAID: Final = 200
 
 
 class ImmudbClient:
@@ -101,12 +94,12 @@ class ImmudbClient:
         )
         verifiable = schema.VerifiableSetRequest(setRequest=request, proveSinceTx=since)
         answer = self._begin("VerifiableSet", verifiable)
-        return lambda: _tx(answer(), ())
+        return lambda: tx_of(answer(), ())
 
     def tx(self, tx: int, *, since: int) -> ShownTx:
         """Return a transaction with the digests of its entries, and the proof between it and transaction `since`."""
         shown = self._shown_tx(tx, since=since)
-        return _tx(shown, tuple(Entry(e.key, e.hValue, _entry_metadata(e)) for e in shown.tx.entries))
+        return tx_of(shown, entries_of(shown.tx))
 
     def _shown_tx(self, tx: int, *, since: int) -> Any:
         request = schema.VerifiableTxRequest(tx=tx, proveSinceTx=since, keepReferencesUnresolved=True)
@@ -116,7 +109,7 @@ class ImmudbClient:
         """Return the value of a key, with the proof between its transaction and `since`; None: no such key."""
         request = schema.VerifiableGetRequest(keyRequest=schema.KeyRequest(key=key), proveSinceTx=since)
         shown = self._call("VerifiableGet", request, missing_ok=True)
-        return None if shown is None else _entry(shown)
+        return None if shown is None else entry_of(shown)
 
     def find(self, keys: Sequence[bytes]) -> list[Found]:
         """Return those of the keys that there are, without proof."""
@@ -216,7 +209,7 @@ class ImmudbClient:
         return [("sessionid", answer.sessionID)]
 
     def _meaning(self, error: Any) -> ImmudbUnavailable | ImmudbRefused | ImmudbTampered:
-        said, place = (error.details() or "")[:_METADATA_TEXT], self.address.place
+        said, place = (error.details() or "")[:_MOST_SAID], self.address.place
         if error.code() in _GONE:
             return ImmudbUnavailable(f"immudb at {place} does not answer: is it up?", place=place, cause=said)
         if any(words in said for words in _DAMAGED):
@@ -224,89 +217,3 @@ class ImmudbClient:
                 f"immudb at {place} can't show what it should have: {said}", place=place, cause=said
             )
         return ImmudbRefused(f"immudb at {place} refuses: {said}", place=place, cause=said)
-
-
-def _tx(shown: Any, entries: tuple[Entry, ...]) -> ShownTx:
-    return ShownTx(
-        header=tx_header(shown.tx.header),
-        entries=entries,
-        proof=dual_proof(shown.dualProof),
-        signature=shown.signature.signature,
-    )
-
-
-def _entry(shown: Any) -> ShownEntry:
-    return ShownEntry(
-        tx=shown.entry.tx,
-        key=shown.entry.key,
-        value=shown.entry.value,
-        metadata=_entry_metadata(shown.entry),
-        is_reference=shown.entry.HasField("referencedBy"),
-        revision=shown.entry.revision,
-        inclusion=entry_proof(shown.inclusionProof),
-        proof=dual_proof(shown.verifiableTx.dualProof),
-        signature=shown.verifiableTx.signature.signature,
-    )
-
-
-def entry_proof(message: Any) -> EntryProof:
-    """Return an `InclusionProof` message as a record."""
-    return EntryProof(leaf=message.leaf, width=message.width, terms=tuple(message.terms))
-
-
-def dual_proof(message: Any) -> DualProof:
-    """Return a `DualProof` message as a record."""
-    chain, stretch = message.linearProof, message.LinearAdvanceProof
-    return DualProof(
-        source=tx_header(message.sourceTxHeader),
-        target=tx_header(message.targetTxHeader),
-        inclusion=tuple(message.inclusionProof),
-        consistency=tuple(message.consistencyProof),
-        last_alh=message.targetBlTxAlh,
-        last_inclusion=tuple(message.lastInclusionProof),
-        linear=LinearProof(source_tx=chain.sourceTxId, target_tx=chain.TargetTxId, terms=tuple(chain.terms)),
-        advance=_advance(stretch) if message.HasField("LinearAdvanceProof") else None,
-    )
-
-
-def _advance(message: Any) -> LinearAdvanceProof:
-    inclusions = tuple(tuple(proof.terms) for proof in message.inclusionProofs)
-    return LinearAdvanceProof(terms=tuple(message.linearProofTerms), inclusions=inclusions)
-
-
-def tx_header(message: Any) -> TxHeader:
-    """Return a `TxHeader` message as a record."""
-    return TxHeader(
-        tx=message.id,
-        prev_alh=message.prevAlh,
-        ts=message.ts,
-        version=message.version,
-        metadata=_tx_metadata(message.metadata),
-        entry_count=message.nentries,
-        entries_root=message.eH,
-        tree_size=message.blTxId,
-        tree_root=message.blRoot,
-    )
-
-
-def _tx_metadata(message: Any) -> bytes:
-    """Return the metadata of a transaction as immudb hashes it: attributes by number, those that are set."""
-    parts = []
-    if message.truncatedTxID:
-        parts.append(b"\x00" + message.truncatedTxID.to_bytes(8, "big"))
-    if message.extra:
-        parts.append(b"\x01" + len(message.extra).to_bytes(2, "big") + message.extra)
-    return b"".join(parts)
-
-
-def _entry_metadata(message: Any) -> bytes:
-    """Return the metadata of an entry as immudb hashes it: attributes by number, those that are set."""
-    metadata = message.metadata
-    parts: Iterable[bytes] = (
-        b"\x00" if metadata.deleted else b"",
-        b"\x01" + metadata.expiration.expiresAt.to_bytes(8, "big", signed=True)
-        if metadata.HasField("expiration")
-        else b"",
-        b"\x02" if metadata.nonIndexable else b"",
-    )
-    return b"".join(parts)

@@ -8,20 +8,17 @@ the server can't be trusted, not that there is nothing.
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from events.merkle import ProofInvalid
-from projections.immudb.errors import ImmudbConflict, ImmudbKeyInvalid, ImmudbTampered, TrustedStateInvalid
+from projections.immudb.errors import ImmudbConflict, ImmudbTampered, TrustedStateInvalid
 from projections.immudb.evidence import Evidence
 from projections.immudb.proofs import check_linked, entries_root, verify_dual_proof, verify_entries, verify_entry
-from projections.immudb.records import DualProof, Entry, EntryProof, State, TxHeader, entry_of, stored_key, value_hash
+from projections.immudb.records import DualProof, Entry, EntryProof, TxHeader, entry_of, stored_key, value_hash
 from projections.immudb.shown import MOST_ENTRIES, KeyExists, KeyValue, ShownTx
+from projections.immudb.signing import check_signature
 from projections.immudb.trust import Held, TrustedState, TrustFile
 
 if TYPE_CHECKING:  # its library is not in the plain install
@@ -264,19 +261,10 @@ class VerifiedDatabase:
             verify_dual_proof(proof, header.state, trusted.state)
         if header.tx != tx or (after and tx <= trusted.tx):
             raise ProofInvalid(f"transaction {header.tx} is shown where {tx} was asked for")
-        self._check_signature(proof.target.state, signature)
+        if self._signer is not None:
+            check_signature(self._signer, self._client.address.database, proof.target.state, signature)
         held.advance(trusted, proof.target.state)
         return header
-
-    def _check_signature(self, state: State, signature: bytes) -> None:
-        if self._signer is None:
-            return
-        database = self._client.address.database.encode()
-        signed = len(database).to_bytes(4, "big") + database + state.tx.to_bytes(8, "big") + state.alh
-        try:
-            self._signer.verify(signature, signed, ECDSA(SHA256()))
-        except InvalidSignature:
-            raise ProofInvalid(f"the server has not signed transaction {state.tx}") from None
 
     def _evidence(
         self,
@@ -300,25 +288,6 @@ class VerifiedDatabase:
             inclusion=inclusion,
             proof=proof,
         )
-
-
-def read_pem(path: Path) -> bytes:
-    """Return what is in a PEM file; raises `ImmudbKeyInvalid` when it can't be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ImmudbKeyInvalid(f"{path} can't be read: {error.strerror}", path=str(path)) from error
-
-
-def read_public_key(path: Path) -> EllipticCurvePublicKey:
-    """Return the public key in a PEM file; raises `ImmudbKeyInvalid`."""
-    try:
-        key = load_pem_public_key(read_pem(path))
-    except ValueError as error:
-        raise ImmudbKeyInvalid(f"{path} has no public key: {error}", path=str(path)) from error
-    if not isinstance(key, EllipticCurvePublicKey):
-        raise ImmudbKeyInvalid(f"{path} has a public key of another kind: immudb signs with ECDSA", path=str(path))
-    return key
 
 
 def _parts(pairs: Sequence[KeyValue]) -> Iterator[Sequence[KeyValue]]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from events.merkle import ProofInvalid
-from projections.immudb.client import ImmudbClient, dual_proof
+from projections.immudb.client import ImmudbClient
 from projections.immudb.errors import (
     ImmudbConflict,
     ImmudbRefused,
@@ -22,6 +22,7 @@ from projections.immudb.errors import (
     TrustedStateBusy,
     TrustedStateInvalid,
 )
+from projections.immudb.messages import dual_proof
 from projections.immudb.proofs import check_linked, verify_dual_proof, verify_entries, verify_entry
 from projections.immudb.records import EMPTY, Entry, entry_of, stored_key, value_hash
 from projections.immudb.shown import Address, KeyExists

@@ -24,8 +24,9 @@ from partita.wiring import Wiring
 from projections.immudb.client import ImmudbClient
 from projections.immudb.errors import ImmudbKeyInvalid, ImmudbTampered, ImmudbUnavailable
 from projections.immudb.shown import Address
+from projections.immudb.signing import read_public_key
 from projections.immudb.trust import TrustFile
-from projections.immudb.verified import VerifiedDatabase, read_public_key
+from projections.immudb.verified import VerifiedDatabase
 from tests.support.services import eventually
 
 pytestmark = pytest.mark.stack
