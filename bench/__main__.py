@@ -1,4 +1,4 @@
-"""`python -m bench [handler] [batches] [store] [projection] [mirror] [latency] [path]`: runs them, prints JSON."""
+"""`python -m bench [NAME ...]`, of those in `_benchmarks`: runs them, or all, and prints JSON."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from bench import batches, handler, mirror, path, projection, store
+from bench import batches, handler, mirror, path, projection, snapshots, store
 from bench.ledger import Bench, on_stack
 from partita import stack
 from partita.settings import Settings
@@ -25,6 +25,7 @@ def _benchmarks(accounts: int, ids: int) -> Benchmarks:
         "batches": batches.run,
         "store": lambda bench: store.run(bench, accounts=accounts, ids=ids),
         "projection": lambda bench: projection.run(bench.addresses),
+        "snapshots": lambda bench: snapshots.run(bench.addresses),
         "mirror": mirror.run,
         "latency": lambda bench: path.run(bench, seconds=30, rate=500),
         "path": path.run,

@@ -80,6 +80,7 @@ from projections.errors import (
     BatchNotInReadModel,
     EntryNotFound,
     InvalidCursor,
+    InvalidPointInTime,
     ReadModelBehind,
     ReadModelUnavailable,
 )
@@ -194,6 +195,7 @@ __all__ = [
     "InvalidHoldId",
     "InvalidLease",
     "InvalidMetadata",
+    "InvalidPointInTime",
     "InvalidReason",
     "InvalidReference",
     "InvalidStatement",

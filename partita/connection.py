@@ -18,6 +18,7 @@ from partita.settings import Settings
 from partita.waiting import Answer
 from partita.wiring import Wiring
 from projections.queries import ReadModel
+from projections.snapshots.queries import History
 
 
 class Connection:
@@ -98,6 +99,11 @@ class Connection:
         if self._reader is None:
             self._reader = self._wiring.read_model()
         return self._reader
+
+    @property
+    def history(self) -> History:
+        """The snapshots of the read model."""
+        return History(self.read_model)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -47,6 +47,7 @@ from partita.results import (
 from partita.settings import Settings
 from projections.errors import AccountNotInReadModel
 from projections.records import AccountRow, BatchRow, HoldPage, HoldStatus
+from projections.snapshots.queries import Clock, SnapshotPage, TrialBalance, clock_of
 
 C = TypeVar("C", bound=Command)
 
@@ -355,13 +356,59 @@ class LedgerEngine:
         return self.settings.default_asset if asset is None else asset
 
     async def get_balance(
-        self, account_id: str, asset: str | None = None, *, timeout: float | None = None
+        self,
+        account_id: str,
+        asset: str | None = None,
+        *,
+        at: datetime | None = None,
+        time: Clock | str = Clock.RECORDED,
+        timeout: float | None = None,
     ) -> Decimal:
-        """Return the balance of the account, what is held included; 0 when it has no entry of the asset."""
+        """Return the balance of the account, what is held included; 0 when it has no entry of the asset.
+
+        With `at`, the balance at that time: of all that was recorded by then, or, with `time` "effective", of all
+        that counts from then or before. An entry with an earlier `effective_at` changes the latter and never the
+        former.
+
+        Raises:
+            InvalidPointInTime: `at` has no zone, or `time` is neither "recorded" nor "effective".
+        """
+        if at is not None:
+            return await self._connection.history.balance(
+                account_id, self._asset(asset), at, clock_of(time), **self._reading(account_id, timeout)
+            )
         row = await self._connection.read_model.balance(
             account_id, self._asset(asset), **self._reading(account_id, timeout)
         )
         return row.balance
+
+    async def snapshot(
+        self,
+        at: datetime,
+        *,
+        time: Clock | str = Clock.RECORDED,
+        cursor: str | None = None,
+        limit: int = 100,
+        timeout: float | None = None,
+    ) -> SnapshotPage:
+        """Return the balances of all accounts at a time, by account and asset, from up to `limit` (1 to 1,000) rows.
+
+        A page may be shorter, or empty, though more come: accounts that had nothing yet are left out. A batch is in
+        it as a whole or not at all. `at` and `time` as in `get_balance`.
+
+        Raises:
+            InvalidPointInTime: as in `get_balance`.
+            InvalidCursor: the cursor is none of ours, or another time's.
+        """
+        return await self._connection.history.snapshot(
+            at, clock_of(time), after=cursor, limit=limit, **self._reading(None, timeout)
+        )
+
+    async def trial_balance(
+        self, at: datetime, *, time: Clock | str = Clock.RECORDED, timeout: float | None = None
+    ) -> tuple[TrialBalance, ...]:
+        """Return, by asset, the sums of all accounts at a time; `at`, `time` and errors as in `get_balance`."""
+        return await self._connection.history.trial_balance(at, clock_of(time), **self._reading(None, timeout))
 
     async def get_available(
         self, account_id: str, asset: str | None = None, *, timeout: float | None = None

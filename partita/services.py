@@ -22,6 +22,7 @@ from partita.wiring import Wiring
 from projections.balances import BALANCES, Balances
 from projections.mirror import MIRROR, ImmudbMirror
 from projections.service import Progress, run_projection
+from projections.snapshots.projection import SNAPSHOTS, Snapshots
 from projections.store import Projection
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,11 @@ PROJECTIONS: Final[Mapping[str, Service]] = {
     BALANCES: Service(
         lambda _: nullcontext(Balances()),
         "Project events into PostgreSQL: what every account has, and all that happened. Creates tables that are "
+        "missing.",
+    ),
+    SNAPSHOTS: Service(
+        lambda _: nullcontext(Snapshots()),
+        "Project events into snapshots, which tell balances and a trial balance at any time. Creates tables that are "
         "missing.",
     ),
     MIRROR: Service(

@@ -15,6 +15,7 @@ from projections.batch_invariants import BATCH_INVARIANTS
 from projections.batches import OF_THE_COMMAND
 from projections.database import LOST, Database
 from projections.invariants import CHANGE, INVARIANTS, PROMISES, Invariant
+from projections.snapshots.invariants import SNAPSHOT_INVARIANTS
 
 TIMEOUT: Final = 600.0
 """Most seconds for one check."""
@@ -38,7 +39,7 @@ async def check_all(database: Database) -> list[CheckResult]:
 
 async def checks_within(connection: asyncpg.Connection, schema: str) -> list[CheckResult]:
     """Run every check within the transaction that `connection` is in, and return what they found there."""
-    return [await _run(check, connection, schema) for check in (*INVARIANTS, *BATCH_INVARIANTS)]
+    return [await _run(check, connection, schema) for check in (*INVARIANTS, *BATCH_INVARIANTS, *SNAPSHOT_INVARIANTS)]
 
 
 async def _run(check: Invariant, connection: asyncpg.Connection, schema: str) -> CheckResult:

@@ -64,6 +64,13 @@ class HoldNotInReadModel(LedgerError):
         )
 
 
+class InvalidPointInTime(LedgerError):
+    """The time at which something is to be told is none: it has no zone, or no instant."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the time can't be used: {reason}", reason=reason)
+
+
 class InvalidCursor(LedgerError):
     """The cursor is none of ours, or belongs to another question."""
 

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from projections.database import LOST, Database
-from projections.tables import metadata
+from projections.snapshots.tables import ALL_TABLES
 
 MIGRATIONS: Final = "projections:migrations"
 LOCK_TIMEOUT: Final = 60
@@ -42,7 +42,7 @@ async def downgrade(database: Database, revision: str = "base", *, folder: str =
     await _run(database, folder, lambda config: command.downgrade(config, revision))
 
 
-async def differences(database: Database, tables: MetaData = metadata) -> list[object]:
+async def differences(database: Database, tables: MetaData = ALL_TABLES) -> list[object]:
     """Return what `tables` has and the database has not, or otherwise; raises as `upgrade`."""
 
     def compare(connection: Connection) -> list[object]:

@@ -59,6 +59,11 @@ class ReadModel:
         self._queries = {name: compiled(query, database.schema) for name, query in SELECTS.items()}
         self._waiting: dict[str, Waiting] = {}
 
+    @property
+    def schema(self) -> str:
+        """The name of the schema that the tables are in."""
+        return self._database.schema
+
     async def __aenter__(self) -> Self:
         return self
 

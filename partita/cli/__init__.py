@@ -11,6 +11,7 @@ from partita.cli import (
     deadletter,
     demo,
     entries,
+    history,
     holds,
     immudb,
     keys,
@@ -51,6 +52,8 @@ app.command(epilog=STATUSES)(batches.transfer)
 app.command(epilog=reconcile.STATUSES)(reconcile.reconcile)
 app.command()(entries.balance)
 app.command()(entries.statement)
+app.command()(history.snapshot)
+app.command("trial-balance")(history.trial_balance)
 app.command()(verify.verify)
 app.command(name="verify-receipt")(receipts.verify_receipt_command)
 

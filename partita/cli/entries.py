@@ -24,9 +24,11 @@ from partita.cli.asking import (
     time,
     write,
 )
+from partita.cli.history import By
 from partita.cli.output import Json, err, out, print_json, uncut
 from partita.engine import LedgerEngine
 from partita.results import EntryPage
+from projections.snapshots.queries import Clock
 
 
 def post(
@@ -67,19 +69,31 @@ def post(
     )
 
 
-def balance(account: Account, asset: Asset = None, timeout: Timeout = None, json: Json = False) -> None:
-    """Print the balance of ACCOUNT, as far as the read model has got.
+def balance(
+    account: Account,
+    asset: Asset = None,
+    at: Annotated[str | None, typer.Option(help="As it was at this ISO 8601 time with zone.")] = None,
+    by: By = Clock.RECORDED,
+    timeout: Timeout = None,
+    json: Json = False,
+) -> None:
+    """Print the balance of ACCOUNT, as far as the read model has got, or as it was at a time.
 
     What holds reserve is in it: `partita account show` tells how much.
     """
 
+    when = time(at, "--at")
+    if when is None and by is not Clock.RECORDED:
+        raise typer.BadParameter("--time goes with --at")
+
     async def question(ledger: LedgerEngine) -> tuple[str, Decimal]:
         of = asset or ledger.settings.default_asset
-        return of, await ledger.get_balance(account, of, timeout=timeout)
+        return of, await ledger.get_balance(account, of, at=when, time=by, timeout=timeout)
 
     of, amount = ask(question, as_json=json)
     if json:
-        print_json({"account_id": account, "asset": of, "balance": f"{amount:f}"})
+        told = {} if when is None else {"at": when.isoformat(), "time": by}
+        print_json({"account_id": account, "asset": of, "balance": f"{amount:f}", **told})
     else:
         out.print(f"{amount:f} {of}", markup=False)
 

@@ -40,6 +40,7 @@ STATUSES: Final[Mapping[type[LedgerError], int]] = {
     projections.EntryNotFound: 404,
     projections.HoldNotInReadModel: 404,
     projections.InvalidCursor: 422,
+    projections.InvalidPointInTime: 422,
     # The request itself.
     web.InvalidRequest: 422,
     web.InvalidPosition: 422,

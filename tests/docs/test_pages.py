@@ -20,7 +20,7 @@ from partita.cli import app
 from partita.cli.output import exit_status
 from partita.settings import Settings
 from partita.web.problems import STATUSES
-from projections import tables
+from projections.snapshots.tables import ALL_TABLES
 from reconciler import tables as chain_tables
 from tests.docs.pages import PAGES, ROOT, anchors, links, names, read, rows, section
 
@@ -161,7 +161,7 @@ def test_topics_are_kept_as_told() -> None:
             assert kept == f"{days} day{'s' if days > 1 else ''}"
 
 
-@pytest.mark.parametrize("table", [*tables.metadata.tables.values()], ids=str)
+@pytest.mark.parametrize("table", [*ALL_TABLES.tables.values()], ids=str)
 def test_tables_have_the_columns_that_are_told(table: Table) -> None:
     columns = [column.name for column in table.columns]
     described = [name for row in rows(section(read("docs/tables.md"), table.name)) for name in names(row[0])]

@@ -16,10 +16,11 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def running(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    """A ledger with its handler and its projection, shared: name your own accounts."""
+    """A ledger with its handler and its projections, shared: name your own accounts."""
     with ledger_on(stack.addresses, tmp_path_factory.mktemp("running"), asset_scales={"JPY": 0, "CENT": 2}) as ledger:
         handler = ledger.service("handler").start()
         ledger.service("balances").start()
+        ledger.service("snapshots").start()
         ledger.await_handler(handler)
         yield ledger
         for service in ledger.services:

@@ -25,20 +25,21 @@ def test_they_serve_and_stop_together(ledger: Ledger) -> None:
     service = ledger.service("all", "--json").start()
     ledger.await_handler(service)
     assert service.stop() == 0
-    assert statuses(service) == {"handler": 0, "balances": 0}
+    assert statuses(service) == {"handler": 0, "balances": 0, "snapshots": 0}
 
 
 def test_when_one_dies_the_other_is_stopped_and_the_whole_has_failed(ledger: Ledger) -> None:
     service = ledger.service("all", "--json").start()
     ledger.await_handler(service)
-    handler, balances = children(service)
+    handler, *others = children(service)
     os.kill(handler, signal.SIGKILL)
     assert service.ended() == 1
     assert statuses(service)["handler"] == -signal.SIGKILL
-    assert not Path(f"/proc/{balances}").exists()
+    assert len(others) == 2
+    assert not any(Path(f"/proc/{other}").exists() for other in others)
 
 
 def test_told_to_stop_before_the_services_know_how_it_has_not_failed(ledger: Ledger) -> None:
     service = ledger.service("all").start()
-    eventually(lambda: len(children(service)) == 2)
+    eventually(lambda: len(children(service)) == 3)
     assert service.stop() == 0

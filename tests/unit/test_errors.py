@@ -68,6 +68,7 @@ OTHERS: list[LedgerError] = [
     AccountNotInReadModel("alice"),
     BatchNotInReadModel("b-1"),
     InvalidCursor("not ours"),
+    partita.InvalidPointInTime("a time needs its zone"),
     partita.ImmudbUnavailable("no answer", place="host:1/db", cause="refused"),
     partita.ImmudbRefused("refused", place="host:1/db", cause="invalid user name or password"),
     partita.ImmudbConflict("other data", entry_id="payout-7"),

@@ -1,0 +1,1 @@
+"""Balances at any time: the snapshots projection, and the questions that it answers."""
