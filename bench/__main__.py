@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from bench import batches, handler, mirror, path, projection, snapshots, store
+from bench import batches, handler, mirror, path, projection, reconcile, store
 from bench.ledger import Bench, on_stack
 from partita import stack
 from partita.settings import Settings
@@ -24,6 +25,7 @@ def _benchmarks(accounts: int, ids: int) -> Benchmarks:
         "handler": handler.run,
         "batches": batches.run,
         "store": lambda bench: store.run(bench, accounts=accounts, ids=ids),
+        "reconcile": lambda bench: reconcile.run(bench.addresses),
         "projection": lambda bench: projection.run(bench.addresses),
         "snapshots": lambda bench: snapshots.run(bench.addresses),
         "mirror": mirror.run,

@@ -274,8 +274,10 @@ class FaultyNode(FakeNode):
         self.widest = self.rng.choice([1, 2, 3, 7, 20, 1000])
         self.most_logs = self.rng.choice([1, 3, 10, 1000])
         self.trouble = self.rng.choice([0.0, 0.1, 0.3])
+        self.asked = 0
 
     async def _maybe(self) -> None:
+        self.asked += 1
         await asyncio.sleep(0)
         if self.rng.random() < self.trouble:
             raise self.rng.choice([NodeBusy, NodeRefused])("trouble that was drawn")
