@@ -115,8 +115,8 @@ class Seeing:
     header: str | None
     wait: float
 
-    async def caught_up(self, query: ReadQuery) -> None:
-        """Return when the tables have got to the position that is asked for, if one is.
+    async def caught_up(self, query: ReadQuery, projection: str | None = None) -> None:
+        """Return when the tables of a projection have got to the position that is asked for, if one is.
 
         Raises:
             InvalidPosition: it is none of ours.
@@ -124,7 +124,7 @@ class Seeing:
         """
         for text in (self.header, query.min_position):
             if text is not None:
-                await self.backend.read_model.wait_for(decoded(text), self.wait)
+                await self.backend.read_model.wait_for(decoded(text), self.wait, projection)
 
 
 def _seeing(backend: Served, min_position: MinPosition = None, prefer: Prefer = None) -> Seeing:

@@ -16,6 +16,7 @@ from partita.wiring import Wiring
 from projections.errors import ReadModelUnavailable
 from projections.queries import ReadModel
 from projections.records import PositionRow
+from projections.snapshots.queries import History
 
 _ENDS_FOR: Final = 2.0
 _PROJECTED_FOR: Final = 0.5
@@ -60,6 +61,11 @@ class Backend:
     def __post_init__(self) -> None:
         self.ends = _Told(self._ask_ends, _ENDS_FOR)
         self._projected = _Told(self._ask_projected, _PROJECTED_FOR)
+
+    @property
+    def history(self) -> History:
+        """What was, at any time."""
+        return History(self.read_model)
 
     @property
     def longest_wait(self) -> float:

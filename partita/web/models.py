@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from events.types import AccountStatus, EntryType
 from partita.web.values import AmountOut, Json, TimeOut
 from projections.records import BatchStatus, HoldStatus
+from projections.snapshots.queries import Clock
 
 
 class Answer(BaseModel):
@@ -32,6 +33,21 @@ class AccountBalance(Balance):
     """What one account has of one asset; all 0 when it never had any."""
 
     account_id: str
+
+
+class BalanceAt(Answer):
+    """What an account had of one asset at a time."""
+
+    account_id: str
+    asset: str
+    balance: Annotated[AmountOut, Field(description="Credits less debits until then, what was held included")]
+
+
+class AccountBalanceAt(BalanceAt):
+    """What one account had of one asset at a time; 0 when it had none yet."""
+
+    at: TimeOut
+    time: Clock
 
 
 class Account(Answer):
@@ -240,6 +256,38 @@ class Accounts(Answer):
 
     accounts: list[Account]
     next_cursor: Annotated[str | None, Field(description="Gives the page after; null when this is the last")]
+
+
+class Balances(Answer):
+    """A page of balances at a time."""
+
+    at: TimeOut
+    time: Clock
+    balances: list[BalanceAt]
+    next_cursor: Annotated[str | None, Field(description="Gives the page after, with the same `at` and `time`")]
+
+
+class TrialBalance(Answer):
+    """The sums over all accounts of one asset at a time."""
+
+    asset: str
+    credits: AmountOut
+    debits: AmountOut
+    balance: Annotated[AmountOut, Field(description="Credits less debits")]
+    floorless: Annotated[
+        AmountOut, Field(description="What accounts without a floor have of it: below 0 by what came in")
+    ]
+    others: Annotated[AmountOut, Field(description="What all the others have")]
+    held: Annotated[AmountOut, Field(description="What open holds reserve; a part of the balances, by recorded time")]
+    in_flight: Annotated[AmountOut, Field(description="What batches that are not done reserve; so too")]
+
+
+class TrialBalances(Answer):
+    """The sums over all accounts at a time, by asset."""
+
+    at: TimeOut
+    time: Clock
+    assets: list[TrialBalance]
 
 
 class Entries(Answer):

@@ -14,6 +14,7 @@ from partita.web.errors import InvalidRequest
 from partita.web.replies import NEVER_CHANGES, answer
 from partita.web.routes import ExactRoute
 from partita.web.values import AccountSegment, BatchSegment, HoldSegment, Segment, TimeIn
+from projections.balances import BALANCES
 from projections.errors import BatchNotInReadModel
 from projections.outcomes import Answered, ChangeRow, RejectionRow, answered
 from projections.records import BatchStatus, EntryRow, HoldStatus
@@ -113,6 +114,12 @@ class CommandQuery(ReadQuery):
     account_id: Annotated[str | None, Field(description="The account that it was for; none for a batch")] = None
 
 
+class PositionsQuery(Nothing):
+    """Whose positions."""
+
+    projection: Annotated[str, Field(examples=["snapshots"], description="Which projection")] = BALANCES
+
+
 @router.get("/accounts", response_model=models.Accounts)
 async def get_accounts(
     request: Request, backend: Served, seen: Seen, query: Annotated[PageQuery, Query()]
@@ -131,21 +138,6 @@ async def get_account(
     """Return one account: its rules, its status and its balances, all as they were at one moment."""
     await seen.caught_up(query)
     return answer(request, models.Account.model_validate(await backend.read_model.account(account_id)))
-
-
-@router.get("/accounts/{account_id}/balances/{asset}", response_model=models.AccountBalance)
-async def get_balance(
-    request: Request,
-    backend: Served,
-    seen: Seen,
-    account_id: AccountSegment,
-    asset: Segment,
-    query: Annotated[ReadQuery, Query()],
-) -> Response:
-    """Return what an account has of one asset: 0 when it never had any."""
-    await seen.caught_up(query)
-    found = await backend.read_model.balance(account_id, asset)
-    return answer(request, models.AccountBalance.model_validate(found))
 
 
 @router.get("/accounts/{account_id}/holds", response_model=models.Holds)
@@ -290,9 +282,9 @@ _OF_BATCH: Final = {
 
 
 @router.get("/positions", response_model=models.Positions)
-async def get_positions(request: Request, backend: Served, _: Annotated[Nothing, Query()]) -> Response:
+async def get_positions(request: Request, backend: Served, query: Annotated[PositionsQuery, Query()]) -> Response:
     """Return how far the tables have got in each partition, and how far they are behind the log."""
-    positions = await backend.read_model.positions()
+    positions = await backend.read_model.positions(query.projection)
     try:
         ends = await backend.ends()
     except LedgerError:

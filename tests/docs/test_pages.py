@@ -104,7 +104,12 @@ def test_every_problem_has_the_status_that_is_told() -> None:
 def test_every_request_is_told() -> None:
     page = read("docs/http.md")
     cells = [row[0] for title in ("Questions", "Commands", "Running it") for row in rows(section(page, title))]
-    routers = (partita.web.reading.router, partita.web.writing.router, partita.web.service.router)
+    routers = (
+        partita.web.reading.router,
+        partita.web.history.router,
+        partita.web.writing.router,
+        partita.web.service.router,
+    )
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     there_are = {f"{method} {route.path}" for route in routes for method in route.methods or ()}
     assert {name for cell in cells for name in names(cell) if name.startswith(("GET", "POST"))} == there_are - {

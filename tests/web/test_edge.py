@@ -215,6 +215,8 @@ async def test_with_tokens_nobody_else_is_served(alone: Alone, tmp_path: Path) -
         for header in ({}, bearer("x" * 32), {"authorization": READ}, {"authorization": f"Basic {READ}"}):
             answer = await client.get("/v1/accounts", headers=header)
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), header
+        for open_at in ("/docs/../v1/accounts", "/problems/%2e%2e/v1/accounts", "/healthz%2f..%2fv1/accounts"):
+            assert (await client.get(open_at)).status_code in (401, 404), open_at
         assert (await client.get("/v1/accounts", headers=bearer(READ))).status_code == 503
         assert (await client.post("/v1/entries", json=GOOD, headers=bearer(READ))).status_code == 403
         assert (await client.post("/v1/entries", json=GOOD, headers=bearer(WRITE))).status_code == 503

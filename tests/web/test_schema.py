@@ -9,7 +9,7 @@ import httpx2 as httpx
 
 from tests.web.conftest import Served
 
-SECONDS = 35
+SECONDS = 28
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",

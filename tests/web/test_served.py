@@ -2,10 +2,12 @@
 
 import asyncio
 import itertools
+import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -336,13 +338,22 @@ def commands_on(ledger: Ledger) -> int:
     return sum(Ends(wiring.clients).high(wiring.topics.commands, range(PARTITIONS), timeout=10).values())
 
 
-async def test_a_request_that_is_served_ends_before_the_process_does(served: Served, account: Account) -> None:
-    """SIGTERM comes while a command waits for a handler that is stopped: it is told that it is pending."""
-    port = free_port()
-    web = served.ledger.service("web", web_port=port).start()
+async def test_a_request_that_is_served_ends_before_the_process_does(
+    served: Served, account: Account, tmp_path: Path
+) -> None:
+    """SIGTERM comes while a command waits for a handler that is stopped: it is told that it is pending.
+
+    This one has tokens, so that it may listen on every address.
+    """
+    port, token = free_port(), secrets.token_hex()
+    (tmp_path / "tokens").write_text(f"treasury write {token}\n")
+    web = served.ledger.service("web", web_port=port)
+    web.environment |= {"PARTITA_WEB_TOKENS_FILE": str(tmp_path / "tokens"), "PARTITA_WEB_HOST": "0.0.0.0"}
     url = f"http://127.0.0.1:{port}"
-    await asyncio.to_thread(await_ready, url, web)
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+    await asyncio.to_thread(await_ready, url, web.start())
+    assert httpx.get(f"{url}/v1/accounts").status_code == 401
+    who = {"authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=url, timeout=60, headers=who) as client:
         await client.post("/v1/entries", json=credit(account()))
         served.handler.kill()
         try:
@@ -354,6 +365,8 @@ async def test_a_request_that_is_served_ends_before_the_process_does(served: Ser
             status = await asyncio.to_thread(web.stop)
             assert (await waiting).status_code == 202
             assert status == 0, web.log_text()[-2000:]
+            assert "treasury POST /v1/entries 202" in web.log_text()
+            assert token not in web.log_text()
         finally:
             served.handler.start()
             served.ledger.await_handler(served.handler)
