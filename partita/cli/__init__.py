@@ -17,6 +17,7 @@ from partita.cli import (
     keys,
     receipts,
     reconcile,
+    replaying,
     run,
     stack,
     verify,
@@ -54,6 +55,7 @@ app.command()(entries.balance)
 app.command()(entries.statement)
 app.command()(history.snapshot)
 app.command("trial-balance")(history.trial_balance)
+app.command("replay")(replaying.replay_command)
 app.command()(verify.verify)
 app.command(name="verify-receipt")(receipts.verify_receipt_command)
 
