@@ -5,13 +5,13 @@ Owns what an id and a record may be, what a receipt holds, and what the state of
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from events.errors import LedgerError, plain
 from events.merkle import ProofInvalid
@@ -23,11 +23,13 @@ from projections.immudb.errors import (
     TrustedStateBusy,
 )
 from projections.immudb.evidence import Evidence, merkle_proof, to_json, verify_merkle_proof
+from projections.immudb.shown import MOST_ENTRIES
 from projections.immudb.verified import VerifiedDatabase
 
 _PREFIX: Final = b"audit/"
 _MOST_ID_BYTES: Final = 512
 _MOST_DATA_BYTES: Final = 1024 * 1024
+_MOST_DATA_TOGETHER: Final = 8 * 1024 * 1024
 _MOST_DEPTH: Final = 64
 
 
@@ -95,12 +97,27 @@ class Verification:
         }
 
 
+class _Waiting(NamedTuple):
+    """A record that is to be written."""
+
+    entry_id: str
+    key: bytes
+    value: bytes
+
+
+_Futures = Mapping["asyncio.Future[Evidence]", _Waiting]
+
+
 class AuditTrail:
-    """Writes records to immudb and verifies them, for one event loop. Calls wait for each other."""
+    """Writes records to immudb and verifies them, for one event loop.
+
+    Calls wait for each other. Records that wait while another is written are written together, in one transaction.
+    """
 
     def __init__(self, database: VerifiedDatabase) -> None:
         self._database = database
         self._turn = asyncio.Lock()
+        self._waiting: dict[asyncio.Future[Evidence], _Waiting] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -126,21 +143,50 @@ class AuditTrail:
             ImmudbUnavailable, ImmudbRefused, TrustedStateInvalid, TrustedStateBusy: as they say. Whether it was
                 written is not known: write it again.
         """
-        key, value = _key(entry_id), canonical_json(data)
-        async with self._turn:
-            return await asyncio.to_thread(self._write, entry_id, key, value)
+        record = _Waiting(entry_id, _key(entry_id), canonical_json(data))
+        written: asyncio.Future[Evidence] = asyncio.get_running_loop().create_future()
+        self._waiting[written] = record
+        try:
+            async with self._turn:
+                while written in self._waiting:  # whoever had the turn before may have taken it along
+                    await self._write_some()
+            return _receipt(entry_id, await written)
+        finally:
+            self._waiting.pop(written, None)
+            written.cancel()
 
-    def _write(self, entry_id: str, key: bytes, value: bytes) -> AuditReceipt:
-        evidence = self._database.add(key, value)
-        if evidence is None:
-            evidence = self._database.get(key)
-            if evidence is None:
-                raise ImmudbTampered(
-                    f"immudb says that record {entry_id!r} exists, and does not show it", entry_id=entry_id
-                )
-            if evidence.value != value:
-                raise ImmudbConflict(f"record {entry_id!r} was written with other data", entry_id=entry_id)
-        return _receipt(entry_id, evidence)
+    async def _write_some(self) -> None:
+        """Write records that wait, the first of them among them. Each is told, even if who writes is cancelled."""
+        taken = _some_of(self._waiting)
+        for future in taken:
+            del self._waiting[future]
+        writing = asyncio.create_task(asyncio.to_thread(self._write, [*taken.values()]))
+        writing.add_done_callback(lambda done: _tell([*taken], done))
+        await asyncio.shield(writing)
+
+    def _write(self, records: Sequence[_Waiting]) -> list[Evidence | LedgerError]:
+        """Return the evidence of each record, or why there is none. If one is there, each half is tried alone."""
+        try:
+            found = self._database.add([(each.key, each.value) for each in records])
+            if found is not None:
+                return [*found]
+            if len(records) == 1:
+                return [self._find(records[0])]
+        except LedgerError as error:
+            return [error] * len(records)
+        half = len(records) // 2
+        return [*self._write(records[:half]), *self._write(records[half:])]
+
+    def _find(self, record: _Waiting) -> Evidence:
+        """Return the evidence of a record that is there, with the same data."""
+        entry_id, found = record.entry_id, self._database.get(record.key)
+        if found is None:
+            raise ImmudbTampered(
+                f"immudb says that record {entry_id!r} exists, and does not show it", entry_id=entry_id
+            )
+        if found.value != record.value:
+            raise ImmudbConflict(f"record {entry_id!r} was written with other data", entry_id=entry_id)
+        return found
 
     async def verify(self, entry_id: str, receipt: AuditReceipt | None = None) -> Verification:
         """Say what became of a record; with its receipt, also that it is the record of that receipt.
@@ -159,6 +205,34 @@ class AuditTrail:
             except ImmudbTampered as error:
                 return _not_verified(entry_id, VerificationStatus.TAMPERED, error.message)
         return _judged(entry_id, evidence, revisions, receipt)
+
+
+def _some_of(waiting: _Futures) -> dict["asyncio.Future[Evidence]", _Waiting]:
+    """Return those, from the first on, that can be written together: of different keys, and not too much of them."""
+    taken: dict[asyncio.Future[Evidence], _Waiting] = {}
+    keys, size = set(), 0
+    for future, record in waiting.items():
+        size += len(record.value)
+        if taken and (size > _MOST_DATA_TOGETHER or len(taken) == MOST_ENTRIES):
+            break
+        if record.key not in keys:
+            keys.add(record.key)
+            taken[future] = record
+    return taken
+
+
+def _tell(
+    futures: Sequence["asyncio.Future[Evidence]"], writing: "asyncio.Task[list[Evidence | LedgerError]]"
+) -> None:
+    bug = writing.exception()
+    outcomes = writing.result() if bug is None else [bug] * len(futures)
+    for future, outcome in zip(futures, outcomes, strict=True):
+        if future.done():  # nobody waits any more
+            continue
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 def _judged(

@@ -7,7 +7,18 @@ that the stretch of the chain between two trees is what the newer tree has there
 
 from collections.abc import Sequence
 
-from events.merkle import ProofInvalid, grow, leaf_hash, node_hash, root_of, verify_consistency, verify_inclusion
+from events.merkle import (
+    Node,
+    ProofInvalid,
+    assemble,
+    grow,
+    inclusion_parts,
+    leaf_hash,
+    node_hash,
+    root_of,
+    verify_consistency,
+    verify_inclusion,
+)
 from projections.immudb.records import (
     DIGEST,
     DualProof,
@@ -40,6 +51,19 @@ def entries_root(entries: Sequence[Entry], version: int) -> bytes:
     for size, entry in enumerate(entries):
         grow(edge, size, entry_leaf(entry, version))
     return root_of(edge)
+
+
+def entry_proofs(entries: Sequence[Entry], version: int) -> list[EntryProof]:
+    """Return, for each of a transaction's entries, the proof that it is one; raises `ProofInvalid`."""
+    row = [entry_leaf(entry, version) for entry in entries]
+    hashes: dict[Node, bytes] = {}
+    while row:
+        level = len(entries).bit_length() - len(row).bit_length()
+        hashes |= {Node(level, number): digest for number, digest in enumerate(row)}
+        row = [node_hash(row[at], row[at + 1]) for at in range(0, len(row) - 1, 2)]
+    width = len(entries)
+    ways = (assemble(inclusion_parts(leaf, width), hashes) for leaf in range(width))
+    return [EntryProof(leaf=leaf, width=width, terms=tuple(terms)) for leaf, terms in enumerate(ways)]
 
 
 def verify_entry(header: TxHeader, entry: Entry, proof: EntryProof) -> None:

@@ -15,7 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from events.merkle import ProofInvalid
 from projections.immudb.errors import ImmudbConflict, ImmudbTampered, TrustedStateInvalid
 from projections.immudb.evidence import Evidence
-from projections.immudb.proofs import check_linked, entries_root, verify_dual_proof, verify_entries, verify_entry
+from projections.immudb.proofs import (
+    check_linked,
+    entries_root,
+    entry_proofs,
+    verify_dual_proof,
+    verify_entries,
+    verify_entry,
+)
 from projections.immudb.records import DualProof, Entry, EntryProof, TxHeader, entry_of, stored_key, value_hash
 from projections.immudb.shown import MOST_ENTRIES, KeyExists, KeyValue, ShownTx
 from projections.immudb.signing import check_signature
@@ -91,14 +98,21 @@ class VerifiedDatabase:
                 return Kept(0, found)
         raise ProofInvalid("it says that keys exist which it does not show")
 
-    def add(self, key: bytes, value: bytes) -> Evidence | None:
-        """Set a key that is not there, and return the evidence; None when it is there: then nothing was set."""
+    def add(self, pairs: Sequence[KeyValue]) -> list[Evidence] | None:
+        """Set keys that are not there, all in one transaction, and return the evidence of each, in their order.
+
+        They are different, and `MOST_ENTRIES` at most. None when one of them is there: then nothing was set.
+        """
         with self._proving() as held:
             try:
-                shown, header = self._write(held, [(key, value)])
+                shown, header = self._write(held, pairs)
             except KeyExists:
                 return None
-            return self._evidence(key, value, header, EntryProof(leaf=0, width=1, terms=()), shown.proof)
+            proofs = entry_proofs([entry_of(key, value) for key, value in pairs], header.version)
+            return [
+                self._evidence(key, value, header, proof, shown.proof)
+                for (key, value), proof in zip(pairs, proofs, strict=True)
+            ]
 
     def get(self, key: bytes) -> Evidence | None:
         """Return a key's value with its evidence; None when there is no such key.

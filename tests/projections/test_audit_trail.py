@@ -71,6 +71,34 @@ async def test_a_record_is_written_once_and_verified(trail: AuditTrail) -> None:
     assert await status_of(trail, "payment-3") is VerificationStatus.MISSING
 
 
+async def test_records_that_wait_are_written_together_and_each_has_its_own_answer(trail: AuditTrail) -> None:
+    await trail.write("there", {"n": 0})
+    asked = [
+        *(trail.write(f"new-{number}", {"n": number}) for number in range(50)),
+        trail.write("there", {"n": 0}),
+        trail.write("there", {"n": 1}),
+        trail.write("new-3", {"n": 3}),
+        trail.write("new-4", {"n": 5}),
+    ]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    receipts = [answer for answer in answers if isinstance(answer, AuditReceipt)]
+    assert [receipt.entry_id for receipt in receipts] == [*(f"new-{n}" for n in range(50)), "there", "new-3"]
+    assert [isinstance(answer, ImmudbConflict) for answer in answers] == [*[False] * 51, True, False, True]
+    assert receipts[-1] == receipts[3]
+    assert len({receipt.tx_id for receipt in receipts}) < 20
+    for receipt in receipts[::10]:
+        assert await status_of(trail, receipt.entry_id, receipt) is VerificationStatus.VERIFIED
+
+
+async def test_one_who_waits_no_more_leaves_the_others_theirs(trail: AuditTrail) -> None:
+    asked = [asyncio.create_task(trail.write(f"new-{number}", {"n": number})) for number in range(5)]
+    await asyncio.sleep(0)
+    asked[0].cancel()
+    asked[2].cancel()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [isinstance(answer, AuditReceipt) for answer in answers] == [False, True, False, True, True]
+
+
 async def test_a_receipt_is_verified_offline(trail: AuditTrail) -> None:
     first = await trail.write("payment-1", PAYMENT)
     second = await trail.write("payment-2", PAYMENT)

@@ -262,13 +262,20 @@ def test_only_one_at_a_time_has_the_trusted_state(database: VerifiedDatabase, tr
 
 def test_a_key_is_read_with_its_evidence(database: VerifiedDatabase) -> None:
     database.keep([(b"%d" % number, b"v%d" % number) for number in range(5)])
-    added = database.add(b"one", b"more")
-    assert added is not None
-    assert database.add(b"one", b"more") is None
+    alone = database.add([(b"one", b"more")])
+    assert alone is not None
+    assert database.add([(b"two", b"1"), (b"one", b"more")]) is None
+    assert database.get(b"two") is None
+    together = database.add([(b"t%d" % number, b"v%d" % number) for number in range(7)]) or []
+    for evidence in together:
+        shown = database.get(evidence.key)
+        assert shown is not None
+        assert (shown.value, shown.inclusion, shown.header) == (evidence.value, evidence.inclusion, evidence.header)
+    assert len(together) == 7
     found, first = database.get(b"one"), database.get(b"3")
     assert found is not None
     assert first is not None
-    assert (found.value, found.header, found.revision) == (b"more", added.header, 1)
+    assert (found.value, found.header, found.revision) == (b"more", alone[0].header, 1)
     assert (first.value, first.header.tx, first.inclusion.width) == (b"v3", 1, 5)
 
 

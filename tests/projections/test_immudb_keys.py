@@ -88,7 +88,7 @@ def test_states_must_be_signed_by_the_key_that_is_known(started: Starting, tmp_p
     address = started(f"--signingKey={secret}")
     with database_at(address, tmp_path / "a.json", public) as signed:
         signed.keep([(b"a", b"1"), (b"b", b"2")])
-        assert signed.add(b"c", b"3") is not None
+        assert signed.add([(b"c", b"3")]) is not None
         assert signed.get(b"a") is not None
         assert signed.catch_up().tx == 2
     with (
