@@ -11,8 +11,7 @@ from typing import Any
 
 import typer
 
-from bench import batches, handler, mirror, path, projection, snapshots, store
-from bench import batches, handler, mirror, path, projection, reconcile, store
+from bench import batches, handler, mirror, path, projection, reconcile, snapshots, store
 from bench.ledger import Bench, on_stack
 from partita import stack
 from partita.settings import Settings
