@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import partita.stack
 from partita.settings import Settings
 from partita.stack import ALL_PARTS, CORE_PARTS
 from tests.support.stack import NativeStack, Stack, container_stack, engine_answers, native_stack
+
+settings.register_profile("partita", deadline=None)  # a busy machine is no fault
+settings.load_profile("partita")
 
 _STACK_FIXTURES = {"stack", "full_stack", "own_stack", "own_immudb"}
 
