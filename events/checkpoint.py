@@ -23,6 +23,7 @@ _ROOT_BYTES: Final = 32
 _SECRET: Final = "PRIVATE+KEY+"  # noqa: S105  # how the text of one begins
 _SIGNED: Final = "— "
 _MOST_DIGITS: Final = 19
+_MOST_PARTITION_DIGITS: Final = 9
 _MOST_BYTES: Final = 64 * 1024
 
 
@@ -50,6 +51,21 @@ class Checkpoint(NamedTuple):
 def origin_of(ledger_origin: str, partition: int) -> str:
     """Return the name of a partition's log."""
     return f"{ledger_origin}/{partition}"
+
+
+def partition_of(origin: str, ledger_origin: str | None = None) -> int:
+    """Return the partition whose log is called so; of this ledger, when one is given.
+
+    Raises:
+        CheckpointInvalid: it is the name of no partition's log, or of another ledger's.
+    """
+    ledger, _, number = origin.rpartition("/")
+    is_number = number.isascii() and number.isdigit() and len(number) <= _MOST_PARTITION_DIGITS
+    if not is_number or origin_of(ledger, int(number)) != origin:
+        raise CheckpointInvalid(f"its origin does not end with the number of a partition: {origin[:200]}")
+    if ledger_origin not in (None, ledger):
+        raise CheckpointInvalid(f"it is of the log {origin[:200]}, which is none of {ledger_origin}'s")
+    return int(number)
 
 
 def is_name(name: str) -> bool:

@@ -213,6 +213,44 @@ class Ends:
                 time.sleep(_METADATA_LAG)
 
 
+def find_event(
+    clients: KafkaClients, topic: str, codec: EventCodec, start: tuple[int, int], sequence: int, *, timeout: float
+) -> StoredEvent:
+    """Return the event with this sequence, which is at `start` (partition and offset) or not far behind.
+
+    Raises:
+        LogCorrupt: what is there is not the log: no event, or a later one.
+        BrokerUnavailable: it did not come within `timeout` seconds.
+    """
+    partition, offset = start
+    reader, deadline = PartitionReader(clients, topic), time.monotonic() + timeout
+    reader.start({partition: offset})
+    try:
+        while time.monotonic() < deadline:
+            for record in reader.poll(0.2):
+                stored = _decoded(codec, record)
+                if stored.event.sequence == sequence:
+                    return stored
+                if stored.event.sequence > sequence:
+                    raise LogCorrupt(f"partition {partition}: event {sequence} is not behind offset {offset}")
+    finally:
+        reader.close()
+    raise BrokerUnavailable(f"{topic}: event {sequence} of partition {partition} did not come in {timeout:.0f} s")
+
+
+def _decoded(codec: EventCodec, record: Record) -> StoredEvent:
+    """Return the event in a record, whichever it is; raises `LogCorrupt` when it is none."""
+    try:
+        return StoredEvent(record.partition, record.offset, record.value or b"", codec.decode(record.value))
+    except Undecodable as error:
+        raise LogCorrupt(
+            f"partition {record.partition}, offset {record.offset}: {error.reason}",
+            reason=error.reason,
+            partition=record.partition,
+            offset=record.offset,
+        ) from error
+
+
 def read_all(
     clients: KafkaClients,
     topic: str,

@@ -47,7 +47,7 @@ from commands.errors import (
     VersionConflict,
     WrongPartition,
 )
-from events.checkpoint import KeyInvalid
+from events.checkpoint import CheckpointInvalid, KeyInvalid
 from events.errors import (
     BrokerUnavailable,
     LedgerError,
@@ -57,6 +57,7 @@ from events.errors import (
     TopicMissing,
     UnsafeTopic,
 )
+from events.merkle import ProofInvalid
 from events.types import AccountStatus
 from events.types import EntryType as LedgerEntryType
 from partita.audit import ImmutableConfig, create_audit_trail
@@ -71,6 +72,7 @@ from partita.hybrid import (
     create_hybrid_ledger,
 )
 from partita.locks import Lock, LockManager
+from partita.receipting import ReceiptNotReady
 from partita.receipts import Receipt, ReceiptInvalid, ShownEntry, examine_receipt, verify_receipt
 from partita.reconciliation import ReconciliationEngine
 from partita.results import AccountChange, EntryPage, HoldChange, LedgerBatch, LedgerEntry
@@ -83,6 +85,7 @@ from projections.errors import (
     InvalidPointInTime,
     ReadModelBehind,
     ReadModelUnavailable,
+    TreeDamaged,
 )
 from projections.immudb.audit import AuditReceipt, AuditTrail, InvalidAuditRecord, Verification, VerificationStatus
 from projections.immudb.errors import (
@@ -151,6 +154,7 @@ __all__ = [
     "Chain",
     "ChainProvider",
     "ChainUnavailable",
+    "CheckpointInvalid",
     "CopyDiffers",
     "Discrepancy",
     "DiscrepancyNotFound",
@@ -213,12 +217,14 @@ __all__ = [
     "NotConfigured",
     "OutcomeUnknown",
     "PartitionCountMismatch",
+    "ProofInvalid",
     "ProvidersDisagree",
     "ReadModelBehind",
     "ReadModelUnavailable",
     "Receipt",
     "ReceiptIncomplete",
     "ReceiptInvalid",
+    "ReceiptNotReady",
     "ReconciliationConflict",
     "ReconciliationEngine",
     "ReconciliationReport",
@@ -230,6 +236,7 @@ __all__ = [
     "ShownEntry",
     "Token",
     "TopicMissing",
+    "TreeDamaged",
     "TrustedStateBusy",
     "TrustedStateInvalid",
     "UnsafeTopic",

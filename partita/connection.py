@@ -4,19 +4,23 @@ Also how much of each partition the engine was told of, so that what it reads is
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from commands.codec import Outcome
 from commands.rejections import from_event
 from commands.types import Command
 from commands.validation import check_account_id
+from events.checkpoint import Verifier
 from events.errors import LedgerError
 from events.partitioner import partition_of
 from events.types import BatchPosted, BatchRejected, CommandRejected
+from partita.receipts import Receipt
 from partita.requester import Requester
 from partita.settings import Settings
 from partita.waiting import Answer
 from partita.wiring import Wiring
+from projections.proofs.queries import ProofReader
 from projections.queries import ReadModel
 from projections.snapshots.queries import History
 
@@ -104,6 +108,22 @@ class Connection:
     def history(self) -> History:
         """The snapshots of the read model."""
         return History(self.read_model)
+
+    @property
+    def proofs(self) -> ProofReader:
+        """What answers questions to the trees and checkpoints."""
+        return self._wiring.proofs(self.read_model)
+
+    @property
+    def verifiers(self) -> Sequence[Verifier]:
+        """Every verifier key that the ledger ever had, as far as it is known here."""
+        return self._wiring.verifiers()
+
+    async def receipt(self, entry_id: str, timeout: float) -> Receipt:
+        """Return the receipt of an entry; raises as `partita.receipting.Receipts.of`."""
+        deadline, reader = time.monotonic() + timeout, self.read_model
+        receipts = await asyncio.to_thread(self._wiring.receipts, reader)
+        return await receipts.of(entry_id, deadline)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -1,7 +1,7 @@
 """`LedgerEngine`: post entries, keep accounts, reserve funds and read balances, from asyncio code."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -25,12 +25,15 @@ from commands.types import (
     SettleHold,
     UnfreezeAccount,
 )
+from events.checkpoint import Verifier
 from events.errors import LedgerError
 from events.types import EntryType
 from partita import input as given
 from partita.connection import Connection
+from partita.consistency import Consistency, show_consistency
 from partita.input import Asking, BatchAsking
 from partita.locks import Lock, LockManager, Locks
+from partita.receipts import Receipt
 from partita.results import (
     AccountChange,
     EntryPage,
@@ -46,6 +49,7 @@ from partita.results import (
 )
 from partita.settings import Settings
 from projections.errors import AccountNotInReadModel
+from projections.proofs.queries import CheckpointRow
 from projections.records import AccountRow, BatchRow, HoldPage, HoldStatus
 from projections.snapshots.queries import Clock, SnapshotPage, TrialBalance, clock_of
 
@@ -463,6 +467,39 @@ class LedgerEngine:
         told, partition = self._connection.told(), entry_id.partition("-")[0]
         await self._catch_up({p: sequence for p, sequence in told.items() if str(p) == partition}, timeout)
         return from_row(await self._connection.read_model.entry(entry_id))
+
+    async def get_receipt(self, entry_id: str, *, timeout: float | None = None) -> Receipt:
+        """Return what shows to anyone, offline, that the entry is in the log; `verify_receipt` verifies it.
+
+        Raises:
+            EntryNotFound: no entry has this id.
+            ReceiptNotReady: the read side had no checkpoint with the entry within `timeout` seconds.
+            TreeDamaged: what the read side has is not the log.
+            KeyInvalid: the ledger's verifier keys are not known here.
+        """
+        limit = self.settings.outcome_timeout if timeout is None else timeout
+        return await self._connection.receipt(entry_id, limit)
+
+    async def get_checkpoints(self) -> list[CheckpointRow]:
+        """Return the newest signed checkpoint of each partition that the read side has held against the log."""
+        return await self._connection.proofs.newest()
+
+    async def verify_consistency(
+        self, old: str, new: str, *, verifiers: Sequence[Verifier | str] = ()
+    ) -> Consistency:
+        """Return what shows that the log of the signed note `new` begins with that of `old`: nothing was rewritten.
+
+        Both must be signed by one of `verifiers`; when none is given, of those that are known here.
+
+        Raises:
+            CheckpointInvalid: a note is none, none of the keys has signed it, or they are not of one log.
+            ProofInvalid: it is not so.
+            KeyInvalid: there is no key.
+            TreeDamaged: the read side has not the tree.
+        """
+        keys = [each if isinstance(each, Verifier) else Verifier.parse(each) for each in verifiers]
+        known = keys or self._connection.verifiers
+        return await show_consistency(self._connection.proofs, old, new, known, self.settings.origin)
 
     async def list_entries(
         self,

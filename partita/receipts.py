@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 from commands.validation import check_account_id, check_asset
-from events.checkpoint import Checkpoint, CheckpointInvalid, KeyInvalid, Verifier, origin_of
+from events.checkpoint import CheckpointInvalid, KeyInvalid, Verifier, partition_of
 from events.checkpoint import verify as verify_note
 from events.codec import HEADER, RecordCodec, Undecodable, schema_id_of
 from events.errors import LedgerError
@@ -183,9 +183,10 @@ def _verified(receipt: Receipt, keys: Sequence[Verifier]) -> ShownEntry:
             raise ReceiptInvalid("the checkpoint is of another tree than tree_size and root", field="checkpoint")
         leaf = leaf_hash(receipt.leaf)
         verify_inclusion(leaf, receipt.leaf_index, checkpoint.size, receipt.inclusion_proof, checkpoint.root)
+        partition = partition_of(checkpoint.origin)
     except (CheckpointInvalid, ProofInvalid) as error:
         raise ReceiptInvalid(error.message, **error.details) from error
-    entry = _entry_in(receipt, checkpoint)
+    entry = _entry_in(receipt, partition)
     return ShownEntry(
         entry=entry,
         origin=checkpoint.origin,
@@ -207,13 +208,13 @@ def _mirrored(receipt: Receipt, entry: LedgerEntry) -> Shown | None:
         raise ReceiptInvalid(f"immudb: {error.message}", field="immudb") from error
 
 
-def _entry_in(receipt: Receipt, checkpoint: Checkpoint) -> LedgerEntry:
+def _entry_in(receipt: Receipt, partition: int) -> LedgerEntry:
     """Return the entry that the leaf is; the receipt's must be the same, field by field."""
     event = entry_event(receipt.leaf, _kind(receipt.entry))
     if event.sequence != receipt.leaf_index:
         raise ReceiptInvalid(f"the leaf is event {event.sequence}, not {receipt.leaf_index}", field="leaf_index")
     try:
-        entry = entry_at(partition_of(checkpoint), event)
+        entry = entry_at(partition, event)
     except (OverflowError, ValueError, RecursionError) as error:
         raise ReceiptInvalid(f"the leaf is no entry: {error}"[:200], field="leaf") from error
     shown = entry_shown(entry)
@@ -244,16 +245,6 @@ def entry_event(leaf: bytes, kind: type[Any]) -> Entry:
     if not is_amount or check_asset(event.asset) or check_account_id(event.account_id):
         raise ReceiptInvalid(f"the leaf is no {kind.__name__}", field="leaf")
     return event
-
-
-def partition_of(checkpoint: Checkpoint) -> int:
-    """Return the partition whose log it is; raises `ReceiptInvalid` when its origin names none."""
-    ledger, _, number = checkpoint.origin.rpartition("/")
-    if not (number.isascii() and number.isdigit() and origin_of(ledger, int(number[:9])) == checkpoint.origin):
-        raise ReceiptInvalid(
-            "the checkpoint's origin does not end with the number of a partition", field="checkpoint"
-        )
-    return int(number)
 
 
 def _same(one: object, other: object) -> bool:

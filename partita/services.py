@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
@@ -21,6 +21,8 @@ from partita.settings import Settings
 from partita.wiring import Wiring
 from projections.balances import BALANCES, Balances
 from projections.mirror import MIRROR, ImmudbMirror
+from projections.proofs.following import follow_checkpoints
+from projections.proofs.projection import PROOFS, Proofs
 from projections.service import Progress, run_projection
 from projections.snapshots.projection import SNAPSHOTS, Snapshots
 from projections.store import Projection
@@ -41,6 +43,8 @@ class Service:
     help: str
     is_wanted: Callable[[Settings], bool] = lambda _: True
     """Whether it is a part of `partita run all`."""
+    beside: Callable[[Wiring, int, asyncio.Event, str], Coroutine[Any, Any, None]] | None = None
+    """What runs in the same process until the event is set, given the partition count and the instance's name."""
 
 
 @contextmanager
@@ -48,6 +52,19 @@ def _mirror(wiring: Wiring) -> Iterator[ImmudbMirror]:
     with closing(wiring.verified_database()) as immudb:
         immudb.catch_up()
         yield ImmudbMirror(immudb, wiring.topics.events)
+
+
+def _checkpoints(wiring: Wiring, count: int, stop: asyncio.Event, instance: str) -> Coroutine[Any, Any, None]:
+    return follow_checkpoints(
+        wiring.clients,
+        wiring.topics,
+        wiring.database,
+        wiring.verifiers,
+        origin=wiring.settings.origin,
+        partition_count=count,
+        stop=stop,
+        instance=instance,
+    )
 
 
 PROJECTIONS: Final[Mapping[str, Service]] = {
@@ -60,6 +77,12 @@ PROJECTIONS: Final[Mapping[str, Service]] = {
         lambda _: nullcontext(Snapshots()),
         "Project events into snapshots, which tell balances and a trial balance at any time. Creates tables that are "
         "missing.",
+    ),
+    PROOFS: Service(
+        lambda _: nullcontext(Proofs()),
+        "Keep what proves that an entry is in the log: the trees of the events, and every signed checkpoint, held "
+        "against them. Receipts come from here. Creates tables that are missing.",
+        beside=_checkpoints,
     ),
     MIRROR: Service(
         _mirror,
@@ -126,9 +149,9 @@ async def project(
     stop = _stop_event()
     with _instance(wiring.settings, name, instance) as instance_name, ExitStack() as stack:
         projection = await asyncio.to_thread(stack.enter_context, PROJECTIONS[name].open(wiring))
-        await asyncio.to_thread(wiring.ensure_topics)
+        count = await asyncio.to_thread(wiring.ensure_topics)
         await upgrade(wiring.database)
-        return await run_projection(
+        projecting = run_projection(
             wiring.clients,
             wiring.topics,
             wiring.event_codec,
@@ -139,6 +162,22 @@ async def project(
             instance=instance_name,
             on_progress=on_progress,
         )
+        beside = PROJECTIONS[name].beside
+        if beside is None:
+            return await projecting
+        return await _together(stop, projecting, beside(wiring, count, stop, instance_name))
+
+
+async def _together(
+    stop: asyncio.Event, service: Coroutine[Any, Any, Progress], beside: Coroutine[Any, Any, None]
+) -> Progress:
+    """Run both until `stop`; when one ends with an error, the other is stopped, and the error raised."""
+    tasks = asyncio.create_task(service), asyncio.create_task(beside)
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    await asyncio.wait(tasks)
+    tasks[1].result()
+    return tasks[0].result()
 
 
 def _stop_event() -> asyncio.Event:

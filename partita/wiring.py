@@ -14,7 +14,7 @@ from commands.requeue import DeadLetters
 from commands.restore import Restorer
 from commands.store import Stores
 from commands.types import Policy
-from events.checkpoint import origin_of
+from events.checkpoint import Verifier, origin_of
 from events.clients import KafkaClients, check_broker
 from events.codec import EventCodec, event_codec
 from events.kafka_log import KafkaLog
@@ -22,6 +22,7 @@ from events.log import Log
 from events.reconciliation import reconciliation_codec
 from events.registry import Registry
 from events.topics import Topics, check_partition_count, ensure_topics
+from partita.receipting import Receipts
 from partita.requester import Requester
 from partita.settings import Settings
 from projections.balances import BALANCES
@@ -31,6 +32,7 @@ from projections.immudb.shown import Address
 from projections.immudb.signing import read_pem, read_public_key
 from projections.immudb.trust import TrustFile
 from projections.immudb.verified import VerifiedDatabase
+from projections.proofs.queries import ProofReader
 from projections.queries import ReadModel
 from reconciler.anchoring import Anchoring
 from reconciler.checkpoints import newest_checkpoints
@@ -146,6 +148,24 @@ class Wiring:
             timeout=self.settings.connect_timeout,
             projection=projection,
         )
+
+    def proofs(self, reader: ReadModel) -> ProofReader:
+        """Return what answers questions to the trees and checkpoints, by way of a read model."""
+        return ProofReader(reader, self.database.schema)
+
+    def receipts(self, reader: ReadModel) -> Receipts:
+        """Return the maker of receipts; registers the schemas if they were not."""
+        return Receipts(
+            proofs=self.proofs(reader),
+            clients=self.clients,
+            topic=self.topics.events,
+            codec=self.event_codec,
+            verifiers=self.verifiers(),
+        )
+
+    def verifiers(self) -> Sequence[Verifier]:
+        """Return every verifier key that the ledger ever had, as far as it is known here."""
+        return self.settings.signing_keys.verifiers()
 
     def verified_database(self) -> VerifiedDatabase:
         """Return immudb's database, held against the trusted state; it connects when it is asked something."""

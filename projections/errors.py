@@ -71,6 +71,10 @@ class InvalidPointInTime(LedgerError):
         super().__init__(f"the time can't be used: {reason}", reason=reason)
 
 
+class TreeDamaged(LedgerError):
+    """The tiles that the read side has of a partition's tree are not those of the log."""
+
+
 class InvalidCursor(LedgerError):
     """The cursor is none of ours, or belongs to another question."""
 

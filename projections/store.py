@@ -39,7 +39,7 @@ class Projection(Protocol[R]):
     def passing(self) -> tuple[type[LedgerError], ...]:
         """Errors of what it writes to beside PostgreSQL that can pass by themselves; they are waited for."""
 
-    async def prepare(self, events: Sequence[StoredEvent]) -> R:
+    async def prepare(self, events: Sequence[StoredEvent], /) -> R:
         """Return what `events` add, and do what is to be done before the transaction, outside of PostgreSQL.
 
         The same events may come again, alone or with others, so doing it again must change nothing.
@@ -176,10 +176,26 @@ class Store(Generic[R]):
             one of `database.REFUSED`: the projection or PostgreSQL takes an event for wrong; nothing was written.
         """
         advances = advances_of(events)
-        prepared = await self.projection.prepare(events)
+        await self.put(await self.projection.prepare(events), advances, expected, halted)
+        return advances
+
+    async def put(
+        self,
+        prepared: R,
+        advances: Sequence[Advance],
+        expected: Mapping[int, int],
+        halted: Mapping[int, str] | None = None,
+    ) -> None:
+        """Write what was prepared and move the positions as `write` does, and raise what that raises."""
         async with self._pg.transaction():
             await self._write(prepared, advances, expected, halted or {})
-        return advances
+
+    async def fetch(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
+        """Return the rows of a statement that has a place for the `schema`."""
+        rows: Sequence[asyncpg.Record] = await self._pg.fetch(
+            statement.format(schema=f'"{self._schema}"'), *arguments
+        )
+        return rows
 
     async def rehearse(self, events: Sequence[StoredEvent], expected: Mapping[int, int]) -> None:
         """Do as `write` does, and undo it: raises what that would."""

@@ -16,6 +16,7 @@ from sqlalchemy import (
     DateTime,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Numeric,
     Table,
@@ -307,6 +308,51 @@ Index(
     rejections.c.account_id,
     *(rejections.c[name] for name in _RECORDED),
     postgresql_where=text("account_id IS NOT NULL"),
+)
+
+tiles: Final = Table(
+    "tiles",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False, comment="Partition of the events topic"),
+    Column(
+        "level",
+        Integer,
+        primary_key=True,
+        autoincrement=False,
+        comment="Each hash is of a perfect subtree of 256^level events",
+    ),
+    Column(
+        "number",
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="Which tile of the level: its first hash is number * 256 of the level",
+    ),
+    Column(
+        "hashes",
+        LargeBinary,
+        nullable=False,
+        comment="Hashes of 32 bytes side by side: 256, or fewer in the last tile of the level",
+    ),
+    Column(
+        "first_offset", BigInteger, comment="Offset on the events topic of the tile's first event; null above level 0"
+    ),
+    CheckConstraint("octet_length(hashes) BETWEEN 32 AND 8192", name="hashes"),
+    CheckConstraint("(level = 0) = (first_offset IS NOT NULL)", name="first_offset"),
+    comment="The trees of the log, a partition each, in tiles of 256 hashes",
+)
+
+checkpoints: Final = Table(
+    "checkpoints",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False, comment="The partition whose tree it is"),
+    Column("tree_size", BigInteger, primary_key=True, autoincrement=False, comment="How many events the tree has"),
+    Column("root", LargeBinary, nullable=False, comment="The tree's root, 32 bytes, which is that of the tiles"),
+    Column("note", Text, nullable=False, comment="The signed note as it was published"),
+    Column("public_key", Text, comment="The verifier key whose signature was seen; null when no key was known"),
+    Column("published_at", TIME, nullable=False, comment="When it was published"),
+    CheckConstraint("octet_length(root) = 32", name="root"),
+    comment="Every signed head of a tree, held against the tiles; append-only",
 )
 
 positions: Final = Table(

@@ -57,6 +57,9 @@ app.command()(history.snapshot)
 app.command("trial-balance")(history.trial_balance)
 app.command("replay")(replaying.replay_command)
 app.command()(verify.verify)
+app.command()(receipts.receipt)
+app.command()(receipts.checkpoint)
+app.command(name="verify-consistency")(receipts.verify_consistency)
 app.command(name="verify-receipt")(receipts.verify_receipt_command)
 
 

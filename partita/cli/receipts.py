@@ -1,13 +1,18 @@
-"""`partita verify-receipt`: what an auditor needs, offline."""
+"""`partita receipt | verify-receipt | checkpoint | verify-consistency`: what an auditor holds, and verifies."""
 
+import base64
+import sys
 from typing import Annotated, Any, Final
 
 import typer
+from rich.table import Table
 
 from events.checkpoint import KeyInvalid, Verifier
-from partita.cli.output import Exit, Json, err, errors_told, out, print_fields, print_json
+from partita.cli.asking import Timeout, ask
+from partita.cli.output import Exit, Json, err, errors_told, out, print_fields, print_json, uncut
 from partita.receipts import ReceiptInvalid, ShownEntry, entry_shown, examine_receipt, verify_receipt
 from projections.immudb.evidence import Shown
+from projections.proofs.queries import CheckpointRow
 
 _MOST_BYTES: Final = 32 * 1024 * 1024
 
@@ -92,3 +97,92 @@ def _tell(shown: ShownEntry) -> None:
         "verifier key that you have from the ledger's operator and not from the receipt.",
         markup=False,
     )
+
+
+def receipt(
+    entry_id: Annotated[str, typer.Argument(help="The entry's id, like 3-1042.", show_default=False)],
+    timeout: Timeout = None,
+    json: Json = False,
+) -> None:
+    """Print the receipt of ENTRY_ID, a JSON document, which shows to anyone that the entry is in the log.
+
+    It waits until the read side, `partita run proofs`, has a checkpoint with the entry. With --json, errors are
+    printed as JSON too.
+    """
+    print_json(ask(lambda ledger: ledger.get_receipt(entry_id, timeout=timeout), as_json=json).to_dict())
+
+
+def checkpoint(
+    partition: Annotated[int | None, typer.Argument(help="Of this partition only: its note, to be kept.")] = None,
+    json: Json = False,
+) -> None:
+    """Print the newest checkpoint of each partition, or the signed note of one.
+
+    Keep notes: `partita verify-consistency` shows later that the log still begins with what they sign.
+    """
+    found = ask(lambda ledger: ledger.get_checkpoints(), as_json=json)
+    if partition is not None:
+        found = [each for each in found if each.partition == partition]
+    if json:
+        print_json([_checkpoint(each) for each in found])
+    elif partition is None:
+        table = Table("partition", "events", "published", "root")
+        for each in found:
+            table.add_row(str(each.partition), f"{each.tree_size:,}", each.published_at.isoformat(), each.root.hex())
+        out.print(uncut(table))
+    else:
+        for each in found:
+            sys.stdout.write(each.note)
+    if not found:
+        err.print("no checkpoint is there: has `partita run proofs` been started?")
+        raise typer.Exit(Exit.FAILED)
+
+
+def _checkpoint(row: CheckpointRow) -> dict[str, Any]:
+    return {
+        "partition": row.partition,
+        "tree_size": row.tree_size,
+        "root": base64.b64encode(row.root).decode(),
+        "note": row.note,
+        "public_key": row.public_key,
+        "published_at": row.published_at.isoformat(),
+    }
+
+
+Note = Annotated[typer.FileBinaryRead, typer.Argument(help="The file of a signed note.", show_default=False)]
+
+
+def verify_consistency(
+    old: Note,
+    new: Note,
+    key: Annotated[
+        list[str] | None, typer.Option(help="A verifier key that may have signed; if not given, all known here.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Verify that the log of the NEW checkpoint begins with that of the OLD one: that nothing was rewritten.
+
+    The proof comes from the read side, and is verified here; both notes must be signed by one of the keys.
+
+    Exit status: 0 it does, 1 it does not, 2 wrong usage, 4 the read side is not there.
+    """
+    with errors_told(as_json=json):
+        notes = [_text(file.read(_MOST_BYTES + 1)) for file in (old, new)]
+        verifiers = _keys(key or ())
+    shown = ask(lambda ledger: ledger.verify_consistency(*notes, verifiers=verifiers), as_json=json)
+    if json:
+        print_json(
+            {
+                "consistent": True,
+                "log": shown.new.origin,
+                "old_size": shown.old.size,
+                "new_size": shown.new.size,
+                "consistency_proof": [base64.b64encode(item).decode() for item in shown.proof],
+            }
+        )
+    else:
+        out.print("[green]consistent[/green]: ", end="")
+        out.print(
+            f"the {shown.new.size:,} events of {shown.new.origin} begin with the {shown.old.size:,} of before",
+            markup=False,
+        )

@@ -25,7 +25,7 @@ def test_they_serve_and_stop_together(ledger: Ledger) -> None:
     service = ledger.service("all", "--json").start()
     ledger.await_handler(service)
     assert service.stop() == 0
-    assert statuses(service) == {"handler": 0, "balances": 0, "snapshots": 0}
+    assert statuses(service) == {"handler": 0, "balances": 0, "snapshots": 0, "proofs": 0}
 
 
 def test_when_one_dies_the_other_is_stopped_and_the_whole_has_failed(ledger: Ledger) -> None:
@@ -41,5 +41,5 @@ def test_when_one_dies_the_other_is_stopped_and_the_whole_has_failed(ledger: Led
 
 def test_told_to_stop_before_the_services_know_how_it_has_not_failed(ledger: Ledger) -> None:
     service = ledger.service("all").start()
-    eventually(lambda: len(children(service)) == 3)
+    eventually(lambda: len(children(service)) == 4)
     assert service.stop() == 0

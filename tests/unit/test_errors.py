@@ -96,6 +96,10 @@ OTHERS: list[LedgerError] = [
     partita.InvalidStatement("no reason", characters=0),
     partita.KeyInvalid("none", given=0),
     partita.ReceiptInvalid("another amount", field="entry.amount"),
+    partita.ReceiptNotReady("3-7", reached=None, waited=1.5, halted=None),
+    partita.CheckpointInvalid("another", name="ledger.example/main"),
+    partita.ProofInvalid("not shown", index=3, size=7),
+    partita.TreeDamaged("a tile is cut", partition=3),
 ]
 
 
@@ -173,4 +177,5 @@ def test_only_what_may_pass_is_worth_another_try() -> None:
         "TrustedStateBusy",
         "MirrorBehind",
         "ReceiptIncomplete",
+        "ReceiptNotReady",
     }

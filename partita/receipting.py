@@ -1,0 +1,129 @@
+"""Making receipts: the checkpoint and the proof from the read side, the event's bytes from the log.
+
+A receipt is verified before it is handed out, by what its holder verifies it with.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from events.checkpoint import KeyInvalid, Verifier, verify
+from events.clients import KafkaClients
+from events.codec import EventCodec
+from events.errors import LedgerError
+from events.follow import find_event
+from events.merkle import leaf_hash
+from events.types import BatchEntryPosted, EntryPosted, HoldSettled, entry_id
+from partita.receipts import Receipt, entry_shown, verify_receipt
+from partita.results import entry_at
+from projections.errors import EntryNotFound, TreeDamaged
+from projections.proofs.following import CHECKPOINTS
+from projections.proofs.projection import PROOFS
+from projections.proofs.queries import CheckpointRow, ProofReader
+
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 0.5
+_MOST_DIGITS: Final = 9, 18
+
+
+class ReceiptNotReady(LedgerError):
+    """No checkpoint with the entry has come to the read side in time. The entry itself is safe in the log.
+
+    `reached` is how many events the newest checkpoint has, or None.
+    """
+
+    retriable = True
+
+    def __init__(self, wanted: str, *, reached: int | None, waited: float, halted: str | None) -> None:
+        why = f"the checkpoints have stopped: {halted}" if halted else f"waited {waited:.1f} s"
+        super().__init__(
+            f"there is no receipt of {wanted} yet: the newest checkpoint there has {reached or 0} events; {why}",
+            entry_id=wanted,
+            reached=reached,
+            waited=waited,
+            halted=halted,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipts:
+    """Makes the receipts of one ledger, whose events are on `topic`; `verifiers` are its keys, as far as known."""
+
+    proofs: ProofReader
+    clients: KafkaClients
+    topic: str
+    codec: EventCodec
+    verifiers: Sequence[Verifier]
+
+    async def of(self, wanted: str, deadline: float) -> Receipt:
+        """Return the receipt of the entry with this id, by `deadline` on the monotonic clock.
+
+        Raises:
+            EntryNotFound: no entry has this id.
+            ReceiptNotReady: the read side has not come so far.
+            TreeDamaged: what the read side has is not the log.
+            KeyInvalid: the verifier key of the checkpoint is not known here.
+            BrokerUnavailable, ReadModelUnavailable: not reached.
+        """
+        partition, index = place_of(wanted)
+        checkpoint = await self._covering(wanted, partition, index, deadline)
+        shown = await self.proofs.inclusion(partition, index, checkpoint.tree_size)
+        patience = max(deadline - time.monotonic(), 1.0)
+        stored = await asyncio.to_thread(
+            find_event, self.clients, self.topic, self.codec, (partition, shown.first_offset), index, timeout=patience
+        )
+        if leaf_hash(stored.data) != shown.leaf:
+            raise TreeDamaged(f"partition {partition}: the tiles have another event {index}", partition=partition)
+        if not isinstance(stored.event, EntryPosted | HoldSettled | BatchEntryPosted):
+            raise EntryNotFound(wanted)
+        key = self._key(checkpoint)
+        receipt = Receipt(
+            entry=entry_shown(entry_at(partition, stored.event)),
+            leaf=stored.data,
+            leaf_index=index,
+            tree_size=checkpoint.tree_size,
+            root=checkpoint.root,
+            inclusion_proof=shown.proof,
+            checkpoint=checkpoint.note,
+            public_key=str(key),
+        )
+        verify_receipt(receipt, [key])
+        return receipt
+
+    async def _covering(self, wanted: str, partition: int, index: int, deadline: float) -> CheckpointRow:
+        """Return the newest checkpoint once its tree has the leaf."""
+        begun, pause = time.monotonic(), _FIRST_PAUSE
+        while True:
+            newest = await self.proofs.newest_of(partition)
+            if newest is not None and newest.tree_size > index:
+                return newest
+            trees = await self.proofs.reader.positions(PROOFS)
+            if trees and partition not in trees:
+                raise EntryNotFound(wanted)
+            rows = (trees.get(partition), *(await self.proofs.reader.positions(CHECKPOINTS)).values())
+            halted = next((row.halted for row in rows if row is not None and row.halted), None)
+            now = time.monotonic()
+            if halted or now + pause > deadline:
+                reached = None if newest is None else newest.tree_size
+                raise ReceiptNotReady(wanted, reached=reached, waited=now - begun, halted=halted)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _key(self, checkpoint: CheckpointRow) -> Verifier:
+        if checkpoint.public_key is not None:
+            return Verifier.parse(checkpoint.public_key)
+        if not self.verifiers:
+            raise KeyInvalid("no verifier key of the ledger is known here: give it the file of them", given=0)
+        return verify(checkpoint.note, self.verifiers)[1]
+
+
+def place_of(wanted: str) -> tuple[int, int]:
+    """Return the partition and the sequence in an entry's id; raises `EntryNotFound` when it is none."""
+    parts = wanted.split("-")
+    if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
+        partition, index = (int(part[:digits]) for part, digits in zip(parts, _MOST_DIGITS, strict=True))
+        if entry_id(partition, index) == wanted:
+            return partition, index
+    raise EntryNotFound(wanted)

@@ -1,0 +1,229 @@
+"""The proofs projection on the real stack: the trees are the log's, and a checkpoint that is not is found."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import asyncpg
+import pytest
+
+from events.checkpoint import Checkpoint, Signer, Verifier, origin_of, sign
+from events.follow import find_event
+from events.merkle import leaf_hash, root_of, verify_consistency, verify_inclusion
+from projections.errors import PartitionsHalted, TreeDamaged
+from projections.proofs.following import CHECKPOINTS, follow_checkpoints
+from projections.proofs.projection import Proofs
+from projections.proofs.queries import ProofReader
+from projections.queries import ReadModel
+from tests.projections.conftest import projecting
+from tests.projections.log import TestLedger, account_in
+from tests.support.receipts import grown
+
+T = TypeVar("T")
+
+SIGNER = Signer.generate("ledger.example/t")
+
+
+@pytest.fixture
+def alice(ledger: TestLedger) -> str:
+    return account_in(1, ledger.writer.partitions)
+
+
+class Log:
+    """What a test has appended to partition 1, and the checkpoints that go with it."""
+
+    def __init__(self, ledger: TestLedger, alice: str) -> None:
+        self.ledger = ledger
+        self.alice = alice
+        self.leaves = [ledger.codec.encode(ledger.writer.open(1)._replace(sequence=0))]
+        ledger.writer.sequences[1] = 1
+
+    def post(self, count: int) -> None:
+        events = [self.ledger.writer.post(self.alice) for _ in range(count)]
+        self.leaves += [self.ledger.codec.encode(event) for _, event in events]
+        self.ledger.append_in_transaction(events, commit=True)
+
+    def root(self, size: int) -> bytes:
+        return root_of(grown(self.leaves[:size]))
+
+    def publish(self, size: int, root: bytes | None = None, signer: Signer = SIGNER) -> str:
+        note = sign(Checkpoint(origin_of("ledger.example/t", 1), size, root or self.root(size)), [signer])
+        producer = self.ledger.clients.producer()
+        producer.produce(self.ledger.topics.checkpoints, note.encode())
+        assert producer.flush(30) == 0
+        return note
+
+
+@pytest.fixture
+def log(ledger: TestLedger, alice: str) -> Log:
+    return Log(ledger, alice)
+
+
+@asynccontextmanager
+async def following(ledger: TestLedger, verifiers: Sequence[Verifier] = (SIGNER.verifier,)) -> AsyncIterator[None]:
+    """Run the projection and what follows the checkpoints; at the end, raises what that raises."""
+    stop = asyncio.Event()
+    async with projecting(ledger, Proofs()):
+        task = asyncio.create_task(
+            follow_checkpoints(
+                ledger.clients,
+                ledger.topics,
+                ledger.database,
+                lambda: verifiers,
+                origin="ledger.example/t",
+                partition_count=ledger.writer.partitions,
+                stop=stop,
+            )
+        )
+        try:
+            yield
+        finally:
+            stop.set()
+            async with asyncio.timeout(30):
+                await task
+
+
+async def until(question: Callable[[], Awaitable[T | None]]) -> T:
+    """Return the answer to a question once it has one."""
+    async with asyncio.timeout(30):
+        while not (answer := await question()):  # noqa: ASYNC110  # nothing in this process says when
+            await asyncio.sleep(0.02)
+        return answer
+
+
+async def until_checkpoint(proofs: ProofReader, size: int) -> None:
+    async def is_there() -> bool:
+        newest = await proofs.newest_of(1)
+        return newest is not None and newest.tree_size >= size
+
+    await until(is_there)
+
+
+async def until_halted(reader: ReadModel) -> str:
+    async def reason() -> str | None:
+        return next((row.halted for row in (await reader.positions(CHECKPOINTS)).values()), None)
+
+    return await until(reason)
+
+
+async def test_proofs_of_every_kind_come_from_the_tables(ledger: TestLedger, log: Log, reader: ReadModel) -> None:
+    proofs = ProofReader(reader, ledger.database.schema)
+    log.post(299)
+    first = log.publish(300)
+    async with following(ledger):
+        await until_checkpoint(proofs, 300)
+        log.post(400)
+        second = log.publish(700)
+        await until_checkpoint(proofs, 700)
+    (newest,) = await proofs.newest()
+    assert (newest.note, newest.root, newest.public_key) == (second, log.root(700), str(SIGNER.verifier))
+    rows = await ledger.fetch("SELECT note FROM checkpoints ORDER BY tree_size")
+    assert [row["note"] for row in rows] == [first, second]
+    for index in (0, 1, 255, 256, 511, 512, 698, 699):
+        shown = await proofs.inclusion(1, index, 700)
+        assert shown.leaf == leaf_hash(log.leaves[index])
+        verify_inclusion(shown.leaf, index, 700, shown.proof, log.root(700))
+        found = await asyncio.to_thread(
+            find_event,
+            ledger.clients,
+            ledger.topics.events,
+            ledger.codec,
+            (1, shown.first_offset),
+            index,
+            timeout=20,
+        )
+        assert (found.data, found.event.sequence) == (log.leaves[index], index)
+    for old in (0, 1, 255, 256, 300, 699, 700):
+        proof = await proofs.consistency(1, old, 700)
+        verify_consistency(old, 700, log.root(old), log.root(700), proof)
+    with pytest.raises(TreeDamaged):
+        await proofs.consistency(1, 300, 800)
+
+
+async def test_a_checkpoint_waits_for_its_events(ledger: TestLedger, log: Log, reader: ReadModel) -> None:
+    proofs = ProofReader(reader, ledger.database.schema)
+    early = log.ledger.writer.post(log.alice)
+    log.leaves.append(ledger.codec.encode(early[1]))
+    log.publish(2)
+    async with following(ledger):
+        await until(lambda: reader.positions(CHECKPOINTS))
+        assert await proofs.newest_of(1) is None
+        ledger.append([early])
+        await until_checkpoint(proofs, 2)
+
+
+@pytest.mark.parametrize("bad", ["shorter", "other root", "other key"])
+async def test_a_checkpoint_that_is_not_of_the_log_halts_for_good(
+    ledger: TestLedger, log: Log, reader: ReadModel, bad: str
+) -> None:
+    proofs = ProofReader(reader, ledger.database.schema)
+    log.post(9)
+    log.publish(10)
+    log.post(5)
+    why = publish_bad(log, bad)
+    log.publish(15)
+    with pytest.raises(PartitionsHalted, match=why):
+        await halts(ledger, reader)
+    (newest,) = await proofs.newest()
+    assert newest.tree_size == 10
+
+
+async def halts(ledger: TestLedger, reader: ReadModel) -> None:
+    async with following(ledger):
+        await until_halted(reader)
+
+
+def publish_bad(log: Log, bad: str) -> str:
+    match bad:
+        case "shorter":
+            log.publish(8)
+            return "a tree of 8 after one of 10 events was signed"
+        case "other root":
+            log.publish(12, root=b"\x07" * 32)
+            return f"{'07' * 32} was signed"
+        case _:
+            log.publish(12, signer=Signer.generate("ledger.example/t"))
+            return "none of the keys has signed it"
+
+
+async def test_a_tree_goes_on_where_the_service_before_has_left_it(
+    ledger: TestLedger, log: Log, reader: ReadModel
+) -> None:
+    proofs = ProofReader(reader, ledger.database.schema)
+    for _ in range(3):
+        log.post(130)
+        async with following(ledger):
+            log.publish(len(log.leaves))
+            await until_checkpoint(proofs, len(log.leaves))
+    rows = await ledger.fetch("SELECT level, number, hashes FROM tiles WHERE partition = 1 ORDER BY 1, 2")
+    assert [(row["level"], row["number"], len(row["hashes"]) // 32) for row in rows] == [
+        (0, 0, 256),
+        (0, 1, 135),
+        (1, 0, 1),
+    ]
+    assert b"".join(row["hashes"] for row in rows[:2]) == b"".join(map(leaf_hash, log.leaves))
+
+
+async def test_a_tile_that_was_changed_is_found(ledger: TestLedger, log: Log, reader: ReadModel) -> None:
+    proofs = ProofReader(reader, ledger.database.schema)
+    log.post(9)
+    async with following(ledger):
+        log.publish(10)
+        await until_checkpoint(proofs, 10)
+    await ledger.execute(
+        "UPDATE tiles SET hashes = set_byte(hashes, 40, 1 - get_byte(hashes, 40) % 2) WHERE partition = 1"
+    )
+    log.post(1)
+    log.publish(11)
+    with pytest.raises(PartitionsHalted, match="the tree of the first 11 events has the root"):
+        await halts(ledger, reader)
+
+
+async def test_checkpoints_are_append_only(ledger: TestLedger, log: Log, reader: ReadModel) -> None:
+    log.publish(1)
+    async with following(ledger):
+        await until_checkpoint(ProofReader(reader, ledger.database.schema), 1)
+    for statement in ("UPDATE checkpoints SET note = ''", "DELETE FROM checkpoints", "TRUNCATE checkpoints"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+            await ledger.execute(statement)
