@@ -35,7 +35,7 @@ def test_when_one_dies_the_other_is_stopped_and_the_whole_has_failed(ledger: Led
     os.kill(handler, signal.SIGKILL)
     assert service.ended() == 1
     assert statuses(service)["handler"] == -signal.SIGKILL
-    assert len(others) == 2
+    assert len(others) == 3
     assert not any(Path(f"/proc/{other}").exists() for other in others)
 
 
