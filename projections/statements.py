@@ -16,7 +16,11 @@ READ: Final = """
 SELECT partition, next_offset, next_sequence, writer_epoch, halted, partition_count
 FROM {schema}.positions WHERE projection = $1 ORDER BY partition
 """
-PROJECTIONS: Final = "SELECT DISTINCT projection FROM {schema}.positions ORDER BY projection"
+PROJECTIONS: Final = """
+SELECT DISTINCT projection FROM {schema}.positions
+WHERE projection <> 'checkpoints'  -- the position in another topic than that of the events
+ORDER BY projection
+"""
 MOVE: Final = """
 UPDATE {schema}.positions AS p
 SET next_offset = n.next_offset, next_sequence = n.next_sequence, writer_epoch = n.writer_epoch,
