@@ -75,6 +75,10 @@ async def test_an_honest_read_model_passes(honest: TestLedger) -> None:
         "I7 balances": 3,
         "I7 accounts": 2,
         "I7 holds": 2,
+        "I7 snapshot balances": 0,
+        "I7 snapshot corrections": 0,
+        "I7 snapshot totals": 0,
+        "I7 snapshot accounts": 0,
     }
 
 
