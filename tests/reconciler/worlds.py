@@ -123,7 +123,7 @@ class Anvil:
         return int(self.ask("eth_blockNumber"), 16)
 
     def reorganise(self, depth: int) -> None:
-        self.ask("anvil_reorg", {"depth": depth, "tx_block_pairs": []})
+        self.ask("anvil_reorg", depth, [])
 
 
 @dataclass
