@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from events.errors import LedgerError
-from partita.web import history, reading, service, writing
+from partita.web import history, proofs, reading, service, writing
 from partita.web.backend import Backend
 from partita.web.edge import Edge
 from partita.web.errors import InvalidRequest, MalformedBody, MethodNotAllowed, PathNotFound, ServerFault
@@ -18,7 +18,7 @@ from partita.web.openapi import describe
 from partita.web.problems import refusal
 from partita.web.tokens import Tokens
 
-_ROUTERS: Final = (reading.router, history.router, writing.router, service.router)
+_ROUTERS: Final = (reading.router, history.router, proofs.router, writing.router, service.router)
 
 
 def make_app(backend: Backend, *, tokens: Tokens, most_requests: int, loopback_only: bool) -> Edge:

@@ -62,6 +62,17 @@ class PathNotFound(RequestRefused):
     """There is nothing at this path."""
 
 
+class NoSuchTree(RequestRefused):
+    """The partition has no tree of such sizes that a checkpoint was made of and held against the log."""
+
+    def __init__(self, partition: int, newest: int) -> None:
+        super().__init__(
+            f"partition {partition} has checkpoints of up to {newest} events, and the old size is not above the new",
+            partition=partition,
+            newest=newest,
+        )
+
+
 class MethodNotAllowed(RequestRefused):
     """The path does not take this method."""
 

@@ -318,6 +318,48 @@ class Rejections(Answer):
     next_cursor: Annotated[str | None, Field(description="Gives the page after; null when this is the last")]
 
 
+Base64 = Annotated[str, Field(examples=["n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg="])]
+
+
+class Receipt(Answer):
+    """What shows to anyone, offline, that an entry is in the log."""
+
+    entry: Annotated[dict[str, Any], Field(description="The entry, as the log has it")]
+    leaf: Annotated[Base64, Field(description="The event's bytes, as they are on the topic")]
+    leaf_index: int
+    tree_size: int
+    root: Base64
+    inclusion_proof: list[Base64]
+    checkpoint: Annotated[str, Field(description="The signed note")]
+    public_key: Annotated[str, Field(description="The key that is said to have signed it: compare it with your own")]
+
+
+class Checkpoint(Answer):
+    """The signed head of the tree of one partition."""
+
+    partition: int
+    tree_size: int
+    root: Base64
+    note: Annotated[str, Field(description="The signed note, as C2SP tlog-checkpoint has it")]
+    public_key: str | None
+    published_at: TimeOut
+
+
+class Checkpoints(Answer):
+    """The newest checkpoint of each partition that has one."""
+
+    checkpoints: list[Checkpoint]
+
+
+class ConsistencyProof(Answer):
+    """The hashes by which the root of the new tree is shown to continue that of the old one."""
+
+    partition: int
+    old_size: int
+    new_size: int
+    proof: list[Base64]
+
+
 class Part(StrEnum):
     """What the API stands on."""
 

@@ -96,7 +96,7 @@ def _responses(path: str, method: str, found: Mapping[str, Any], *, with_tokens:
     if method == "get":
         own["200"]["headers"] = _headers("ETag")
         own["304"] = {"description": "It is what If-None-Match has", "headers": _headers("ETag")}
-        errors = [*_OF_QUESTIONS, *(["404"] if "{" in path else [])]
+        errors = [*_OF_QUESTIONS, *(["404"] if "{" in path or path.startswith("/v1/proofs") else [])]
     else:
         own |= _of_command(own["201"])
         errors = [*_OF_COMMANDS]

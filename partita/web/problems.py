@@ -7,9 +7,10 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from commands import errors as commands
+from events import checkpoint
 from events import errors as events
 from events.errors import LedgerError
-from partita import settings
+from partita import receipting, settings
 from partita.web import errors as web
 from projections import errors as projections
 
@@ -39,6 +40,8 @@ STATUSES: Final[Mapping[type[LedgerError], int]] = {
     projections.BatchNotInReadModel: 404,
     projections.EntryNotFound: 404,
     projections.HoldNotInReadModel: 404,
+    receipting.ReceiptNotReady: 503,
+    checkpoint.KeyInvalid: 503,
     projections.InvalidCursor: 422,
     projections.InvalidPointInTime: 422,
     # The request itself.
@@ -54,6 +57,7 @@ STATUSES: Final[Mapping[type[LedgerError], int]] = {
     web.ForbiddenToToken: 403,
     web.ForeignOrigin: 403,
     web.PathNotFound: 404,
+    web.NoSuchTree: 404,
     web.MethodNotAllowed: 405,
 }
 """An error has the status of its class, or of the nearest of its bases that is here."""

@@ -107,6 +107,7 @@ def test_every_request_is_told() -> None:
     routers = (
         partita.web.reading.router,
         partita.web.history.router,
+        partita.web.proofs.router,
         partita.web.writing.router,
         partita.web.service.router,
     )

@@ -97,13 +97,13 @@ def served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     """A ledger of the session's own, with its API: name your own accounts."""
     with ledger_on(stack.addresses, tmp_path_factory.mktemp("web")) as ledger:
         handler, balances = ledger.service("handler").start(), ledger.service("balances").start()
-        snapshots = ledger.service("snapshots").start()
+        snapshots, proofs = ledger.service("snapshots").start(), ledger.service("proofs").start()
         ledger.await_handler(handler)
         port = free_port()
         web = ledger.service("web", web_port=port).start()
         url = f"http://127.0.0.1:{port}"
         await_ready(url, web)
         yield Served(ledger, url, handler, balances, web)
-        for service in (handler, balances, snapshots, web):
+        for service in (handler, balances, snapshots, proofs, web):
             assert service.alive(), service.log_text()[-3000:]
         assert "Traceback" not in web.log_text()
