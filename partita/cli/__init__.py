@@ -18,6 +18,7 @@ from partita.cli import (
     receipts,
     reconcile,
     replaying,
+    roles,
     run,
     stack,
     verify,
@@ -56,6 +57,7 @@ app.command()(entries.statement)
 app.command()(history.snapshot)
 app.command("trial-balance")(history.trial_balance)
 app.command("replay")(replaying.replay_command)
+app.command()(roles.roles)
 app.command()(verify.verify)
 app.command()(receipts.receipt)
 app.command()(receipts.checkpoint)
