@@ -1,15 +1,17 @@
 """Making receipts: the checkpoint and the proof from the read side, the event's bytes from the log.
 
-A receipt is verified before it is handed out, by what its holder verifies it with.
+What else there is to show goes with it: that the event is in immudb, and that a checkpoint with it was anchored on a
+chain; then the receipt is for that checkpoint. It is verified before it is handed out, by what its holder verifies it
+with.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from events.checkpoint import KeyInvalid, Verifier, verify
+from events.checkpoint import KeyInvalid, Verifier, read, verify
 from events.clients import KafkaClients
 from events.codec import EventCodec
 from events.errors import LedgerError
@@ -47,15 +49,26 @@ class ReceiptNotReady(LedgerError):
         )
 
 
+Anchored = Callable[[int, int], Awaitable[Mapping[str, Any] | None]]
+"""Gives the oldest anchor of a tree of a partition that has the event at a sequence."""
+Mirrored = Callable[[int, int], Mapping[str, Any] | None]
+"""Gives what shows that immudb has the event at a sequence of a partition; it blocks."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipts:
-    """Makes the receipts of one ledger, whose events are on `topic`; `verifiers` are its keys, as far as known."""
+    """Makes the receipts of one ledger, whose events are on `topic`; `verifiers` are its keys, as far as known.
+
+    `mirrored` is None where no immudb is configured.
+    """
 
     proofs: ProofReader
     clients: KafkaClients
     topic: str
     codec: EventCodec
     verifiers: Sequence[Verifier]
+    anchored: Anchored
+    mirrored: Mirrored | None = None
 
     async def of(self, wanted: str, deadline: float) -> Receipt:
         """Return the receipt of the entry with this id, by `deadline` on the monotonic clock.
@@ -64,12 +77,16 @@ class Receipts:
             EntryNotFound: no entry has this id.
             ReceiptNotReady: the read side has not come so far.
             TreeDamaged: what the read side has is not the log.
-            KeyInvalid: the verifier key of the checkpoint is not known here.
+            KeyInvalid, CheckpointInvalid: the verifier key of the checkpoint is not known here.
+            ImmudbTampered, ImmudbUnavailable, TrustedStateInvalid: what immudb shows can't be believed.
             BrokerUnavailable, ReadModelUnavailable: not reached.
         """
         partition, index = place_of(wanted)
-        checkpoint = await self._covering(wanted, partition, index, deadline)
-        shown = await self.proofs.inclusion(partition, index, checkpoint.tree_size)
+        newest = await self._covering(wanted, partition, index, deadline)
+        anchor = await self.anchored(partition, index)
+        note = newest.note if anchor is None else str(anchor["checkpoint"])
+        checkpoint, key = read(note), self._key(newest, note)
+        shown = await self.proofs.inclusion(partition, index, checkpoint.size)
         patience = max(deadline - time.monotonic(), 1.0)
         stored = await asyncio.to_thread(
             find_event, self.clients, self.topic, self.codec, (partition, shown.first_offset), index, timeout=patience
@@ -78,16 +95,18 @@ class Receipts:
             raise TreeDamaged(f"partition {partition}: the tiles have another event {index}", partition=partition)
         if not isinstance(stored.event, EntryPosted | HoldSettled | BatchEntryPosted):
             raise EntryNotFound(wanted)
-        key = self._key(checkpoint)
+        copy = None if self.mirrored is None else await asyncio.to_thread(self.mirrored, partition, index)
         receipt = Receipt(
             entry=entry_shown(entry_at(partition, stored.event)),
             leaf=stored.data,
             leaf_index=index,
-            tree_size=checkpoint.tree_size,
+            tree_size=checkpoint.size,
             root=checkpoint.root,
             inclusion_proof=shown.proof,
-            checkpoint=checkpoint.note,
+            checkpoint=note,
             public_key=str(key),
+            immudb=copy,
+            anchor=anchor,
         )
         verify_receipt(receipt, [key])
         return receipt
@@ -111,12 +130,12 @@ class Receipts:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _key(self, checkpoint: CheckpointRow) -> Verifier:
-        if checkpoint.public_key is not None:
-            return Verifier.parse(checkpoint.public_key)
-        if not self.verifiers:
+    def _key(self, newest: CheckpointRow, note: str) -> Verifier:
+        """Return the key that has signed the note: one that is known here, or that of the newest checkpoint."""
+        known = [Verifier.parse(newest.public_key)] if newest.public_key is not None else []
+        if not (keys := [*known, *self.verifiers]):
             raise KeyInvalid("no verifier key of the ledger is known here: give it the file of them", given=0)
-        return verify(checkpoint.note, self.verifiers)[1]
+        return verify(note, keys)[1]
 
 
 def place_of(wanted: str) -> tuple[int, int]:

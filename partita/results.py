@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -48,7 +48,8 @@ class LedgerEntry:
 
     `merkle_root`, in hexadecimal digits, is the root of the tree of the first `tree_size` events of the partition,
     this one among them, when the entry was told; its signed checkpoint is in the log. An entry of a batch has none of
-    its own, and one that is read from the tables has none either: a receipt shows it in a tree.
+    its own, and one that is read from the tables has none either: a receipt shows it in a tree. An entry is the same
+    entry in whatever tree it is told of: the two are not compared.
     """
 
     entry_id: str
@@ -70,8 +71,8 @@ class LedgerEntry:
     metadata: dict[str, Any] | None = None
     replayed: bool = False
     dry_run: bool = False
-    tree_size: int | None = None
-    merkle_root: str | None = None
+    tree_size: int | None = field(default=None, compare=False)
+    merkle_root: str | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as JSON-ready data: amounts and times as text."""
@@ -98,8 +99,8 @@ class LedgerBatch:
     recorded_at: datetime
     replayed: bool = False
     dry_run: bool = False
-    tree_size: int | None = None
-    merkle_root: str | None = None
+    tree_size: int | None = field(default=None, compare=False)
+    merkle_root: str | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the batch as JSON-ready data: amounts and times as text."""

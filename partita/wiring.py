@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from commands.checkpoints import Checkpoints
 from commands.codec import CommandCodec, OutcomeCodec, command_codec
@@ -35,6 +36,7 @@ from projections.immudb.verified import VerifiedDatabase
 from projections.proofs.queries import ProofReader
 from projections.queries import ReadModel
 from reconciler.anchoring import Anchoring
+from reconciler.anchors import Anchor
 from reconciler.checkpoints import newest_checkpoints
 from reconciler.configured import ChainProvider, token
 from reconciler.expectations import Expectations
@@ -161,7 +163,24 @@ class Wiring:
             topic=self.topics.events,
             codec=self.event_codec,
             verifiers=self.verifiers(),
+            anchored=self._anchor_of,
+            mirrored=self._copy_of if self.settings.immudb_host else None,
         )
+
+    async def _anchor_of(self, partition: int, index: int) -> dict[str, Any] | None:
+        """Return the oldest anchor of a tree that has a leaf, as receipts have it; None when nothing was anchored."""
+        store = ChainStore(self.chain_database)
+        try:
+            if not await store.is_there():
+                return None
+            found = await store.oldest_anchor(origin_of(self.settings.origin, partition), index)
+        finally:
+            await store.close()
+        return None if found is None else Anchor.of_row(*found).to_dict()
+
+    def _copy_of(self, partition: int, index: int) -> dict[str, Any] | None:
+        with closing(self.verified_database()) as immudb:
+            return Mirror(immudb, self.topics.events).receipt_part(partition, index)
 
     def verifiers(self) -> Sequence[Verifier]:
         """Return every verifier key that the ledger ever had, as far as it is known here."""

@@ -102,6 +102,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
 ANCHORED_HEAD: Final = """
 INSERT INTO {schema}.anchored_heads (anchor_id, leaf, origin, size) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 """
+IS_THERE: Final = "SELECT to_regclass('{schema}.anchored_heads') IS NOT NULL AS is_there"
 OLDEST_ANCHOR: Final = """
 SELECT a.*, h.leaf FROM {schema}.anchored_heads AS h JOIN {schema}.anchors AS a USING (anchor_id)
 WHERE h.origin = $1 AND h.size > $2 ORDER BY a.position LIMIT 1

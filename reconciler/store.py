@@ -284,6 +284,11 @@ class ChainStore:
                 heads = [(event.event_id, leaf, *read(note)[:2]) for leaf, note in enumerate(event.notes)]
                 await pg.executemany(self._sql(statements.ANCHORED_HEAD), heads)
 
+    async def is_there(self) -> bool:
+        """Return whether its tables were ever made: whether anything was compared with a chain, or anchored there."""
+        (row,) = await self._fetch(statements.IS_THERE)
+        return bool(row["is_there"])
+
     async def oldest_anchor(self, origin: str, index: int) -> tuple[Mapping[str, Any], int] | None:
         """Return the first anchor of a tree that has the leaf `index`, and which of its checkpoints is the tree's."""
         for row in await self._fetch(statements.OLDEST_ANCHOR, origin, index):

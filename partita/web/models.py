@@ -332,6 +332,12 @@ class Receipt(Answer):
     inclusion_proof: list[Base64]
     checkpoint: Annotated[str, Field(description="The signed note")]
     public_key: Annotated[str, Field(description="The key that is said to have signed it: compare it with your own")]
+    immudb: Annotated[
+        dict[str, Any] | None, Field(description="What shows that immudb has the event, where there is a mirror")
+    ] = None
+    anchor: Annotated[
+        dict[str, Any] | None, Field(description="What shows that the checkpoint was on a chain, once it is anchored")
+    ] = None
 
 
 class Checkpoint(Answer):
