@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from commands.checkpoints import Checkpoints
 from commands.codec import CommandCodec, OutcomeCodec, command_codec
@@ -46,10 +46,20 @@ from reconciler.reconcile import Reconciler
 from reconciler.resolutions import Resolutions
 from reconciler.store import ChainStore
 
+if TYPE_CHECKING:  # web3 is not in the plain install
+    from reconciler.web3_chain import Web3Node
+
 _CACHED_ACCOUNTS: Final = 120_000
 """Accounts that a handler of all partitions keeps in memory, at about a kilobyte each."""
 
 _LEAST_CACHED: Final = 100
+
+
+def chain_node(url: str, *, timeout: float) -> "Web3Node":
+    """Return the node at `url`, for who has nothing else to do with a chain. Close it."""
+    from reconciler.web3_chain import Web3Node  # noqa: PLC0415  # web3 is not in the plain install
+
+    return Web3Node(url, timeout=timeout)
 
 
 class Wiring:

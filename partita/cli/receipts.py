@@ -1,5 +1,6 @@
 """`partita receipt | verify-receipt | checkpoint | verify-consistency`: what an auditor holds, and verifies."""
 
+import asyncio
 import base64
 import sys
 from typing import Annotated, Any, Final
@@ -8,9 +9,10 @@ import typer
 from rich.table import Table
 
 from events.checkpoint import KeyInvalid, Verifier
+from partita.anchored import verify_anchored
 from partita.cli.asking import Timeout, ask
 from partita.cli.output import Exit, Json, err, errors_told, out, print_fields, print_json, uncut
-from partita.receipts import ReceiptInvalid, ShownEntry, entry_shown, examine_receipt, verify_receipt
+from partita.receipts import Receipt, ReceiptInvalid, ShownEntry, entry_shown, examine_receipt, verify_receipt
 from projections.immudb.evidence import Shown
 from projections.proofs.queries import CheckpointRow
 
@@ -26,25 +28,33 @@ def verify_receipt_command(
         list[str] | None,
         typer.Option(help="A verifier key of the ledger that you have from elsewhere; may be given several times."),
     ] = None,
+    rpc: Annotated[
+        str | None, typer.Option(help="A node of the chain that you trust: the anchor must be there.", metavar="URL")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Verify a receipt, offline: that its entry is in the log that one of the keys has signed.
 
     Nothing is asked of anyone: no service, no network, no setting. `immudb`, if it is there, must show the same leaf:
-    compare the state of immudb that is printed with one that you have. `anchor` is not looked at. The key within the
-    receipt is not believed. Without --key it is only seen that the receipt agrees with itself, which one that was
-    made up can do too.
+    compare the state of immudb that is printed with one that you have. `anchor` is looked at with --rpc only, which
+    asks that node. The key within the receipt is not believed. Without --key it is only seen that the receipt agrees
+    with itself, which one that was made up can do too.
 
-    Exit status: 0 verified, 1 not valid, 2 wrong usage, 6 it agrees with itself and no key was given.
+    Exit status: 0 verified, 1 not valid, 2 wrong usage, 4 the node does not answer, 6 it agrees with itself and no
+    key was given.
     """
     with errors_told(as_json=json):
         verifiers = _keys(key or ())
         text = _text(receipt.read(_MOST_BYTES + 1))
         shown = verify_receipt(text, verifiers) if verifiers else examine_receipt(text)
+        anchor = None if rpc is None else asyncio.run(verify_anchored(Receipt.parse(text), rpc))
     if json:
-        print_json(_plain(shown))
+        print_json({**_plain(shown), "anchored": None if anchor is None else anchor.to_dict()})
     else:
         _tell(shown)
+        if anchor is not None:
+            place = f"block {anchor.block_number} of chain {anchor.chain_id}, transaction {anchor.transaction_hash}"
+            out.print(f"its checkpoint is anchored: {place}", markup=False)
     if shown.signed_by is None:
         raise typer.Exit(Exit.NOT_VERIFIED)
 
