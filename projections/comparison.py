@@ -19,7 +19,7 @@ from projections.batches import STEP_COLUMNS
 from projections.changes import CHANGE_COLUMNS
 from projections.database import LOST, Database
 from projections.rows import ENTRY_COLUMNS, REJECTION_COLUMNS, rows_of
-from projections.statements import PROJECTIONS, READ
+from projections.statements import HALTED, PROJECTIONS, READ
 
 TIMEOUT: Final = 600.0
 """Most seconds for one statement."""
@@ -105,19 +105,23 @@ class Comparison(AbstractAsyncContextManager["Comparison"]):
 
     async def projections(self) -> list[str]:
         """Return the projections that were ever started."""
-        try:
-            rows = await self._pg.fetch(PROJECTIONS.format(schema=self._schema))
-        except (*LOST, asyncpg.PostgresError) as error:
-            raise self._database.unavailable(error) from error
-        return [row["projection"] for row in rows]
+        return [row["projection"] for row in await self._fetch(PROJECTIONS)]
+
+    async def halted(self) -> list[str]:
+        """Return which partitions of which projections have stopped, and why."""
+        rows = await self._fetch(HALTED)
+        return [f"{row['projection']}, partition {row['partition']}: {row['halted']}" for row in rows]
 
     async def next_sequences(self, projection: str) -> dict[int, int]:
         """Return, by partition, the sequence that a projection takes next; nothing when it was never started."""
+        return {row["partition"]: row["next_sequence"] for row in await self._fetch(READ, projection)}
+
+    async def _fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
         try:
-            rows = await self._pg.fetch(READ.format(schema=self._schema), projection)
+            rows: Sequence[asyncpg.Record] = await self._pg.fetch(statement.format(schema=self._schema), *arguments)
         except (*LOST, asyncpg.PostgresError) as error:
             raise self._database.unavailable(error) from error
-        return {row["partition"]: row["next_sequence"] for row in rows}
+        return rows
 
     async def first_difference(self, events: Sequence[StoredEvent]) -> Difference | None:
         """Return the first of these events, contiguous in each partition, whose row is not as it must be."""

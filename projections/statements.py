@@ -21,6 +21,9 @@ SELECT DISTINCT projection FROM {schema}.positions
 WHERE projection <> 'checkpoints'  -- the position in another topic than that of the events
 ORDER BY projection
 """
+HALTED: Final = """
+SELECT projection, partition, halted FROM {schema}.positions WHERE halted IS NOT NULL ORDER BY projection, partition
+"""
 MOVE: Final = """
 UPDATE {schema}.positions AS p
 SET next_offset = n.next_offset, next_sequence = n.next_sequence, writer_epoch = n.writer_epoch,

@@ -141,7 +141,15 @@ class _Run:
         last = {partition: following - 1 for partition, following in self.log.next_sequences.items()}
         projections = await self.comparison.projections()
         handler = await handler_lag(self.wiring, asked, self.patience)
-        return [handler, *await projection_lag(self.wiring, projections, last, self.patience)]
+        halted = await self.comparison.halted()
+        stopped = CheckResult(
+            "I9 halted",
+            "no partition of a projection has stopped",
+            not halted,
+            len(projections),
+            "; ".join(halted) or None,
+        )
+        return [handler, stopped, *await projection_lag(self.wiring, projections, last, self.patience)]
 
     def _outcomes(self) -> OutcomeAudit:
         """Read the last outcomes of each partition."""

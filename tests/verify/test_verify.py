@@ -157,6 +157,12 @@ async def test_what_was_recorded_before_is_not_held_against_the_tables(honest: L
     assert 0 < rows.checked < found.events
 
 
+async def test_a_projection_that_has_stopped_is_named(honest: Ledger) -> None:
+    stop = "UPDATE {schema}.positions SET halted = 'a gap' WHERE projection = 'balances' AND partition = 3"
+    async with tampered(honest, stop):
+        assert await broken(honest) == {"lag I9 halted": "balances, partition 3: a gap"}
+
+
 async def test_a_row_that_was_added_is_named(honest: Ledger) -> None:
     stored = first(honest, "ann")
     added = """
