@@ -30,7 +30,7 @@ async def test_the_events_of_a_stretch_come_in_order_with_exact_amounts(
     file = tmp_path / "events.jsonl"
     done = replayed(running, "--to-json", str(file), "--json")
     assert done.returncode == 0, done.stderr
-    events = [json.loads(line) for line in file.read_text().splitlines()]
+    events = [json.loads(line) for line in file.read_text().split("\n")[:-1]]  # texts may have other ends of lines
     assert json.loads(done.stdout)["events"] == len(events)
     sequences: defaultdict[int, list[int]] = defaultdict(list)
     for event in events:
@@ -42,7 +42,7 @@ async def test_the_events_of_a_stretch_come_in_order_with_exact_amounts(
     assert [event["recorded_at"] for event in mine] == [entry.recorded_at.isoformat() for entry in posted]
     stretch = f"{mine[1]['partition']}:{mine[1]['offset']}", f"{mine[3]['partition']}:{mine[3]['offset']}"
     part = replayed(running, "--from", stretch[0], "--to", stretch[1], "--to-json", "-")
-    assert [json.loads(line)["sequence"] for line in part.stdout.splitlines()] == [
+    assert [json.loads(line)["sequence"] for line in part.stdout.split("\n")[:-1]] == [
         event["sequence"] for event in mine[1:3]
     ]
     later = replayed(running, "--from", "2999-01-01T00:00:00Z", "--to-json", "-")
