@@ -133,12 +133,6 @@ class PartitionState:
         value = self._store.get(reversal_key(batch_id))
         return value.decode() if value else None
 
-    def open(self, opened: PartitionOpened, data: bytes) -> None:
-        """Take in the partition's first event; `data` is its bytes."""
-        draft = Draft(self, recorded_at=opened.recorded_at)
-        draft.open(opened, data)
-        draft.commit()
-
     def replay(self, stored: Sequence[StoredEvent]) -> None:
         """Take in events that are in the log, in their order."""
         draft = Draft(self, recorded_at=0)

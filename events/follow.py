@@ -228,7 +228,7 @@ def find_event(
     try:
         while time.monotonic() < deadline:
             for record in reader.poll(0.2):
-                stored = _decoded(codec, record)
+                stored = decoded(codec, record)
                 if stored.event.sequence == sequence:
                     return stored
                 if stored.event.sequence > sequence:
@@ -238,7 +238,7 @@ def find_event(
     raise BrokerUnavailable(f"{topic}: event {sequence} of partition {partition} did not come in {timeout:.0f} s")
 
 
-def _decoded(codec: EventCodec, record: Record) -> StoredEvent:
+def decoded(codec: EventCodec, record: Record) -> StoredEvent:
     """Return the event in a record, whichever it is; raises `LogCorrupt` when it is none."""
     try:
         return StoredEvent(record.partition, record.offset, record.value or b"", codec.decode(record.value))

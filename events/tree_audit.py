@@ -41,6 +41,7 @@ class TreeAudit:
     partitions: int
     verifiers: Sequence[Verifier]
     open_from: int
+    _by_origin: dict[str, int] = field(default_factory=dict)
     _heads: dict[int, _Heads] = field(default_factory=dict)
     _edges: dict[int, list[bytes]] = field(default_factory=dict)
     _sizes: dict[int, int] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class TreeAudit:
 
     def __post_init__(self) -> None:
         for partition in range(self.partitions):
+            self._by_origin[origin_of(self.ledger_origin, partition)] = partition
             self._heads[partition], self._edges[partition], self._sizes[partition] = _Heads(), [], 0
 
     def take_checkpoint(self, record: Record) -> None:
@@ -60,9 +62,12 @@ class TreeAudit:
         except CheckpointInvalid as error:
             self._note(f"{where}: {error.message}")
             return
-        partition = self._partition_of(checkpoint.origin)
+        partition = self._by_origin.get(checkpoint.origin)
         if partition is None:
             self._note(f"{where}: {checkpoint.origin} is no partition of {self.ledger_origin}")
+            return
+        if not checkpoint.size:
+            self._note(f"{where}: it is of a tree without events, which no handler publishes")
             return
         heads = self._heads[partition]
         if heads.sizes and checkpoint.size < heads.sizes[-1]:
@@ -74,16 +79,6 @@ class TreeAudit:
         heads.sizes.append(checkpoint.size)
         heads.roots += checkpoint.root
         heads.offsets.append(record.offset)
-
-    def _partition_of(self, origin: str) -> int | None:
-        number = origin.removeprefix(f"{self.ledger_origin}/")
-        if (
-            number.isdecimal()
-            and int(number) < self.partitions
-            and origin_of(self.ledger_origin, int(number)) == origin
-        ):
-            return int(number)
-        return None
 
     def take(self, stored: StoredEvent) -> None:
         """Take in the next event of a partition."""
@@ -113,7 +108,7 @@ class TreeAudit:
                     f"partition {partition}: sequence {signed} and {size - signed - 1} after it are in no checkpoint"
                 )
             left = heads.seen < len(heads.sizes) and heads.offsets[heads.seen] < self.open_from
-            if left and heads.sizes[heads.seen]:
+            if left:
                 self._note(
                     f"partition {partition}: the checkpoint at offset {heads.offsets[heads.seen]} is of "
                     f"{heads.sizes[heads.seen]} events, the log has {size}"

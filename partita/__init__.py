@@ -69,6 +69,7 @@ from partita.hybrid import (
     HybridLedger,
     HybridReceipt,
     ReceiptIncomplete,
+    ReceiptRefused,
     create_hybrid_ledger,
 )
 from partita.locks import Lock, LockManager
@@ -225,6 +226,7 @@ __all__ = [
     "ReceiptIncomplete",
     "ReceiptInvalid",
     "ReceiptNotReady",
+    "ReceiptRefused",
     "ReconciliationConflict",
     "ReconciliationEngine",
     "ReconciliationReport",

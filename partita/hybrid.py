@@ -1,7 +1,7 @@
 """`create_hybrid_ledger`: an engine whose entries come with a receipt of both copies, PostgreSQL's and immudb's.
 
 An entry is durable when the log has it. A receipt waits, for a bounded time, until the tables and the mirror have it
-too; when one of them does not get there in time, the error says which, and has the entry.
+too; when one of them does not get there in time, or shows something else, the error says which, and has the entry.
 """
 
 import asyncio
@@ -107,6 +107,23 @@ class ReceiptIncomplete(LedgerError):
         self.entry = entry
 
 
+class ReceiptRefused(LedgerError):
+    """The entry is durable, and what `copy`, "projection" or "mirror", shows of it can't be believed.
+
+    `entry` is the entry. Asking again does not help: `reason` is the code of what was found.
+    """
+
+    def __init__(self, entry: LedgerEntry, copy: str, why: LedgerError) -> None:
+        super().__init__(
+            f"entry {entry.entry_id} is posted, but what the {copy} shows of it can't be believed: {why.message}",
+            entry_id=entry.entry_id,
+            command_id=entry.command_id,
+            copy=copy,
+            reason=why.code,
+        )
+        self.entry = entry
+
+
 class CopyDiffers(LedgerError):
     """PostgreSQL or immudb has something else than the entry that was posted."""
 
@@ -153,6 +170,7 @@ class HybridLedger(LedgerEngine):
 
         Raises:
             ReceiptIncomplete: it is posted, and not in PostgreSQL or not in immudb within `receipt_timeout` seconds.
+            ReceiptRefused: it is posted, and PostgreSQL or immudb has something else.
         """
         posted = await super().create_entry(
             account_id, amount, entry_type, reference, metadata, asset=asset, effective_at=effective_at, **asking
@@ -161,16 +179,16 @@ class HybridLedger(LedgerEngine):
         return HybridEntry(**{field.name: getattr(posted, field.name) for field in fields(posted)}, receipt=receipt)
 
     async def receipt(self, entry: LedgerEntry) -> HybridReceipt:
-        """Return the receipt of a posted entry, when PostgreSQL and immudb have it; raises `ReceiptIncomplete`."""
+        """Return the receipt of a posted entry, when PostgreSQL and immudb have it; raises as `create_entry`."""
         deadline = time.monotonic() + self._receipt_timeout
         try:
             row = await self._row(entry, deadline)
         except LedgerError as why:
-            raise ReceiptIncomplete(entry, "projection", why) from why
+            raise _without_receipt(entry, "projection", why) from why
         try:
             found = await self._event(entry, deadline)
         except LedgerError as why:
-            raise ReceiptIncomplete(entry, "mirror", why) from why
+            raise _without_receipt(entry, "mirror", why) from why
         return HybridReceipt(pg_id=row.entry_id, immudb_tx=found.header.tx, immudb=to_json(found))
 
     async def _row(self, entry: LedgerEntry, deadline: float) -> LedgerEntry:
@@ -192,6 +210,11 @@ class HybridLedger(LedgerEngine):
             raise CopyDiffers(f"immudb has another event as entry {entry.entry_id}", entry_id=entry.entry_id)
         _checked(entry_of(Outcome(entry.replayed, entry.partition, event)), entry)
         return found
+
+
+def _without_receipt(entry: LedgerEntry, copy: str, why: LedgerError) -> LedgerError:
+    """Return the error for a copy that is behind, or for one that waiting does not make right."""
+    return ReceiptIncomplete(entry, copy, why) if why.retriable else ReceiptRefused(entry, copy, why)
 
 
 def _checked(copy: LedgerEntry, entry: LedgerEntry) -> LedgerEntry:

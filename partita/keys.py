@@ -7,8 +7,8 @@ Two files side by side. The first has secret keys, one a line, and each of them 
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -52,23 +52,29 @@ class SigningKeys:
         return [Verifier.parse(line) for line in reversed(lines) if line.strip()]
 
     def make(self) -> Verifier:
-        """Make the file with a new key, unless there is one, and return the newest key that is there then."""
+        """Make the file with a new key, unless there is one, and return the newest key that is there then.
+
+        Raises:
+            SigningKeyUnavailable: there can be no file here, or others may read the one that there is.
+        """
         if not self.path.exists():
             signer = Signer.generate(self.name)
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary = self._written([signer.secret()])
-            self._remember(signer.verifier)
-            with suppress(FileExistsError):  # another process was quicker: this key was never used
-                os.link(temporary, self.path)
-            temporary.unlink()
+            with self._writing():
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                temporary = self._written([signer.secret()])
+                self._remember(signer.verifier)
+                with suppress(FileExistsError):  # another process was quicker: this key was never used
+                    os.link(temporary, self.path)
+                temporary.unlink()
         return self._secret_keys()[0].verifier
 
     def rotate(self) -> Verifier:
         """Put a new key before those that are there, which go on signing beside it, and return it."""
         before = [signer.secret() for signer in self.signers()]
         signer = Signer.generate(self.name)
-        self._remember(signer.verifier)
-        self._written([signer.secret(), *before]).replace(self.path)
+        with self._writing():
+            self._remember(signer.verifier)
+            self._written([signer.secret(), *before]).replace(self.path)
         return signer.verifier
 
     def retire(self, key: Verifier) -> None:
@@ -81,7 +87,16 @@ class SigningKeys:
         left = [signer.secret() for signer in signers if signer.verifier != key]
         if not left or len(left) == len(signers):
             raise KeyInvalid("it is the only key that signs" if not left else "it is none of the keys that sign")
-        self._written(left).replace(self.path)
+        with self._writing():
+            self._written(left).replace(self.path)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            told = f"the signing keys can't be written: {error.strerror}: {self.path}"
+            raise SigningKeyUnavailable(told) from error
 
     @property
     def _public_path(self) -> Path:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from events.codec import EventCodec
 from events.errors import LedgerError
-from events.follow import Ends, Record, SequenceCheck, StoredEvent, read_between
+from events.follow import Ends, Record, SequenceCheck, StoredEvent, decoded, read_between
 from events.money import to_text
 from partita.results import from_micros
 from partita.wiring import Wiring
@@ -137,7 +137,7 @@ def _checked(checks: dict[int, SequenceCheck], codec: EventCodec, record: Record
     """Return the event; the first of a partition says with which sequence the stretch begins."""
     check = checks.get(record.partition)
     if check is None:
-        first = codec.decode(record.value)
+        first = decoded(codec, record).event
         check = checks[record.partition] = SequenceCheck(record.partition, first.sequence, first.writer_epoch)
     return check.decode(codec, record)
 

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 STUCK_AFTER: Final = 90.0
 """Seconds in no block after which a transaction is replaced by one with a higher fee."""
+GIVE_UP_AFTER: Final = 300.0
+"""Seconds within which the chain or the database must come back."""
 MOST_ATTEMPTS: Final = 24
 """Transactions of one anchor: by then the last one offers a hundred times what the first did."""
 _RAISE: Final = (5, 4)
@@ -156,17 +158,24 @@ class Anchoring:
             log.warning("%s", error.message)  # the number may be used: the next step will see by what
         self._sent_at = self.clock()
 
-    async def run(self, stop: asyncio.Event, *, every: float, poll: float = 2.0) -> None:
-        """Anchor what is new every so many seconds, until `stop` is set; what passes is waited for."""
-        due = self.clock()
+    async def run(
+        self, stop: asyncio.Event, *, every: float, poll: float = 2.0, give_up_after: float = GIVE_UP_AFTER
+    ) -> None:
+        """Anchor what is new every so many seconds, until `stop` is set.
+
+        Raises:
+            LedgerError: what waiting does not mend, or did not within `give_up_after` seconds.
+        """
+        due = well_at = self.clock()
         while not stop.is_set():
             try:
                 if self.clock() >= due:
                     due = self.clock() + every
                     await self.begin()
                 await self.step()
+                well_at = self.clock()
             except LedgerError as error:
-                if not error.retriable:
+                if not error.retriable or self.clock() - well_at > give_up_after:
                     raise
                 log.warning("%s; trying again", error.message)
             try:

@@ -1,10 +1,9 @@
 """What requesters were told, held against the log (I2): all of it is in the log, and of every answer one was told.
 
-Outcomes are kept for a day, and of those only the last `most` of each partition are looked at, so that memory is
-bounded. Who was told what before that can't be known any more.
+Outcomes are kept for a day, and of those only the last `MOST_OUTCOMES` of each partition are looked at, so that
+memory is bounded. Who was told what before that can't be known any more.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
@@ -13,7 +12,15 @@ from commands.codec import OutcomeCodec
 from events.checks import CheckResult
 from events.codec import Undecodable
 from events.follow import Record, StoredEvent
-from events.types import BatchEntryPosted, BatchEvent, BatchPosted, CommandRejected, PartitionOpened, Promise
+from events.types import (
+    BatchEntryPosted,
+    BatchEvent,
+    BatchPosted,
+    BatchRejected,
+    CommandRejected,
+    PartitionOpened,
+    Promise,
+)
 
 MOST_OUTCOMES: Final = 200_000
 """Outcomes of one partition that are looked at: 150 bytes of memory for each."""
@@ -68,12 +75,10 @@ class OutcomeAudit:
     def _note(self, fault: str) -> None:
         self._fault = self._fault or fault
 
-    def result(self, sequences: Mapping[int, int]) -> CheckResult:
-        """Return what holds of a log that was read up to before `sequences`, by partition."""
-        missing = [place for place in self._told if place[1] < sequences.get(place[0], 0)]
-        gone = [place for place in self._told if place[1] >= sequences.get(place[0], 0)]
-        if missing or gone:
-            partition, sequence = min(missing or gone)
+    def result(self) -> CheckResult:
+        """Return what holds of a log of which all events were taken."""
+        if self._told:
+            partition, sequence = min(self._told)
             self._note(f"partition {partition}, sequence {sequence}: it was told, and the log does not have it")
         title = "what was told is in the log, and of every answer somebody was told"
         return CheckResult("I2", title, self._fault is None, self._checked, self._fault)
@@ -84,7 +89,7 @@ def _is_told(event: Any) -> bool:
     match event:
         case PartitionOpened() | BatchEntryPosted():
             return False
-        case CommandRejected() | BatchPosted():
+        case CommandRejected() | BatchPosted() | BatchRejected():
             return True
         case _:
             return not isinstance(event, Promise | BatchEvent)

@@ -17,6 +17,7 @@ from events.checks import CheckResult, LogAudit
 from events.errors import LogCorrupt
 from events.follow import Ends, SequenceCheck, StoredEvent, read_between
 from events.tree_audit import TreeAudit
+from events.types import BatchPosted, BatchRejected
 from partita.results import to_micros
 from partita.verify.lag import handler_lag, projection_lag
 from partita.verify.mirrored import MirrorAudit
@@ -115,6 +116,7 @@ class _Run:
     compared: int = 0
     difference: Difference | None = None
     mirror: MirrorAudit | None = None
+    checks: dict[int, SequenceCheck] = field(default_factory=dict)
     corrupt: dict[int, LogCorrupt] = field(default_factory=dict)
 
     async def found(self) -> dict[str, Sequence[CheckResult]]:
@@ -128,7 +130,7 @@ class _Run:
         in_flight = await asyncio.to_thread(self._in_flight, ends)
         tables = await checks_within(self.comparison.connection, self.wiring.database.schema)
         found: dict[str, Sequence[CheckResult]] = {
-            "log": [*self._of_the_log(in_flight), outcomes.result(self.log.next_sequences)],
+            "log": [*self._of_the_log(in_flight), outcomes.result()],
             "checkpoints": [trees.result()],
             "tables": [self._of_the_rows(), *tables],
         }
@@ -203,8 +205,7 @@ class _Run:
             self.on_progress(Progress(self.log.events, max(total, self.log.events)))
 
     def _stretches(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterator[list[StoredEvent]]:
-        """Yield the events from `starts` to `ends`; a partition ends at its first event that can't be one."""
-        checks = {p: SequenceCheck(p, self.log.next_sequences.get(p, 0)) for p in starts}
+        """Yield the events from `starts`, which come next, to `ends`; a partition ends at what can't be its next."""
         topic, codec = self.wiring.topics.events, self.wiring.event_codec
         for records in read_between(self.wiring.clients, topic, starts, ends, idle_timeout=ANSWER):
             stretch = []
@@ -212,7 +213,8 @@ class _Run:
                 if record.partition in self.corrupt:
                     continue
                 try:
-                    stretch.append(checks[record.partition].decode(codec, record))
+                    check = self.checks.setdefault(record.partition, SequenceCheck(record.partition))
+                    stretch.append(check.decode(codec, record))
                 except LogCorrupt as error:
                     self.corrupt[record.partition] = error
             yield stretch
@@ -233,17 +235,11 @@ class _Run:
         while waiting - answered and not self.corrupt and time.monotonic() < deadline:
             time.sleep(_PAUSE)
             now = self._settled_ends(self.wiring.topics.events, range(self.partitions))
-            answered |= self._answered_between(starts, now)
+            for stretch in self._stretches(starts, now):
+                events = (stored.event for stored in stretch)
+                answered |= {event.command_id for event in events if isinstance(event, BatchPosted | BatchRejected)}
             starts = now
         return waiting & answered
-
-    def _answered_between(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> set[str]:
-        later = LogAudit()
-        codec, topic = self.wiring.event_codec, self.wiring.topics.events
-        for records in read_between(self.wiring.clients, topic, starts, ends, idle_timeout=ANSWER):
-            for record in records:
-                later.take(StoredEvent(record.partition, record.offset, b"", codec.decode(record.value)))
-        return set(later.batches.answers)
 
     def _of_the_log(self, in_flight: Collection[str]) -> list[CheckResult]:
         results = self.log.results(in_flight)

@@ -149,7 +149,7 @@ class _Replayed:
 
 async def _body(headers: Headers, receive: Receive) -> bytes:
     announced = headers.get("content-length", "0")
-    if not announced.isdigit() or int(announced[:20]) > MOST_BYTES:
+    if not (announced.isascii() and announced.isdigit()) or int(announced[:20]) > MOST_BYTES:
         raise BodyTooLarge(f"a body has at most {MOST_BYTES} bytes", most=MOST_BYTES)
     body = bytearray()
     more = True

@@ -76,7 +76,8 @@ def check(each: Published, newest: Mapping[int, int], tiles: Mapping[int, Mappin
     partition, (_, size, root) = each.partition, each.checkpoint
     if size <= newest.get(partition, 0):
         raise _refused(
-            each.offset, f"partition {partition}: a tree of {size} after one of {newest[partition]} events was signed"
+            each.offset,
+            f"partition {partition}: a tree of {size} after one of {newest.get(partition, 0)} events was signed",
         )
     try:
         there = root_at(size, tiles.get(partition, {}))

@@ -4,15 +4,24 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from events.errors import LedgerError
-from partita import HybridConfig, HybridLedger, IdempotencyConflict, ReceiptIncomplete, create_hybrid_ledger
-from projections.immudb.mirrored import event_of, verify_receipt_part
+from partita import (
+    HybridConfig,
+    HybridLedger,
+    IdempotencyConflict,
+    ReceiptIncomplete,
+    ReceiptRefused,
+    create_hybrid_ledger,
+)
+from projections.immudb.mirrored import event_of, key_of, verify_receipt_part
 from tests.docs.pages import blocks
+from tests.support.immudb import messages
 from tests.support.services import Ledger, ledger_on
 from tests.support.stack import Stack
 
@@ -107,6 +116,19 @@ async def test_the_one_that_is_behind_is_told_and_the_entry_is_there(
         assert (again.entry_id, again.replayed) == (error.entry.entry_id, True)
         assert again.receipt is not None
         assert (await engine.receipt(error.entry)).immudb_tx == again.receipt.immudb_tx
+
+
+async def test_a_copy_that_somebody_has_written_over_is_no_delay(hybrid: HybridLedger, mirrored: Ledger) -> None:
+    entry = await hybrid.create_entry("dora", "1", "credit", command_id="over")
+    schema, key = messages(), key_of(mirrored.settings().topics.events, entry.partition, entry.sequence)
+    with closing(mirrored.wiring().verified_database()) as database:
+        pair = schema.KeyValue(key=key, value=b"forged")
+        await asyncio.to_thread(database._client._call, "Set", schema.SetRequest(KVs=[pair]))
+    with pytest.raises(ReceiptRefused) as raised:
+        await hybrid.create_entry("dora", "1", "credit", command_id="over")
+    error = raised.value
+    assert (error.retriable, error.details["copy"], error.details["reason"]) == (False, "mirror", "ImmudbTampered")
+    assert error.entry.entry_id == entry.entry_id
 
 
 def test_the_example_of_the_page_prints_what_it_says(mirrored: Ledger) -> None:

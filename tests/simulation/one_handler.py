@@ -7,6 +7,7 @@ from commands.codec import Outcome
 from commands.group import Reading
 from commands.state import Draft, PartitionState
 from commands.types import Policy
+from events.follow import StoredEvent
 from events.log import Outgoing
 from events.types import PartitionOpened
 from tests.simulation.evidence import Evidence, demand
@@ -55,8 +56,10 @@ class OneHandler:
         for data in events:
             event = CODECS.events.decode(data)
             if isinstance(event, PartitionOpened):
-                self._states[event.partition] = PartitionState(event.partition, MemoryStores().open(event.partition))
-                self._states[event.partition].open(event, data)
+                state = self._states[event.partition] = PartitionState(
+                    event.partition, MemoryStores().open(event.partition)
+                )
+                state.replay([StoredEvent(event.partition, 0, data, event)])
 
     def _decide_transaction(self, transaction: Transaction) -> None:
         known = self._evidence.circumstances[transaction]

@@ -29,7 +29,7 @@ from commands.types import (
 from events.account import Account
 from events.checkpoint import Signer
 from events.codec import Undecodable, event_codec
-from events.follow import Record
+from events.follow import Record, StoredEvent
 from events.money import UNITS_PER_WHOLE
 from events.topics import Topics
 from events.types import (
@@ -119,7 +119,7 @@ def new_state(partition: int = 0, partition_count: int = 1) -> PartitionState:
     """Return the state of a partition that was opened, on a disk of its own."""
     state = PartitionState(partition, MemoryStores().open(partition))
     event = PartitionOpened(0, 1, NOON, partition, partition_count)
-    state.open(event, CODECS.events.encode(event))
+    state.replay([StoredEvent(partition, 0, CODECS.events.encode(event), event)])
     return state
 
 

@@ -72,6 +72,13 @@ def test_a_file_that_others_may_read_is_refused(keys: SigningKeys, mode: int) ->
         keys.signers()
 
 
+def test_a_place_where_no_file_can_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    keys = SigningKeys(path=tmp_path / "file" / "ledger.key", name="ledger.example/main", may_make=True)
+    with pytest.raises(SigningKeyUnavailable, match="can't be written"):
+        keys.signers()
+
+
 def test_what_is_no_key_is_refused_and_not_shown(keys: SigningKeys) -> None:
     keys.make()
     seed = keys.path.read_text().strip().split("+", 4)[4]

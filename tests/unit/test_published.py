@@ -42,6 +42,12 @@ def test_a_tree_that_does_not_grow_is_refused(newest: int) -> None:
         check(READER.take(published(77)), {1: newest}, {1: TILES})
 
 
+@pytest.mark.parametrize("newest", [{}, {1: 0}, {1: 7}])
+def test_a_tree_without_events_is_refused_also_as_the_first(newest: dict[int, int]) -> None:
+    with pytest.raises(CheckpointRefused, match="a tree of 0 after one of"):
+        check(READER.take(published(0)), newest, {1: TILES})
+
+
 def test_a_root_that_is_not_the_trees_is_refused() -> None:
     with pytest.raises(CheckpointRefused, match="the tree of the first 77 events has the root"):
         check(READER.take(published(77, root=LEAVES[0])), {}, {1: TILES})

@@ -6,7 +6,7 @@ import pytest
 
 from events.checkpoint import Checkpoint, Signer, origin_of, sign
 from events.follow import Record, StoredEvent
-from events.merkle import grow, leaf_hash, root_of
+from events.merkle import EMPTY_ROOT, grow, leaf_hash, root_of
 from events.tree_audit import TreeAudit
 from events.types import PartitionOpened
 
@@ -81,6 +81,12 @@ def test_a_shorter_tree_that_was_signed_later_is_found() -> None:
     one, four, seven = heads()
     told = fault([one, four, seven, four])
     assert told == "checkpoint at offset 3: partition 0 has 4 events, and had 7 in the checkpoint at offset 2"
+
+
+def test_a_tree_without_events_that_was_signed_hides_nothing() -> None:
+    """It is no head that the tree ever had; one that waits for its turn would keep all behind it from theirs."""
+    one, four, seven = heads()
+    assert "a tree without events" in (fault([(0, EMPTY_ROOT), one, four, seven]) or "")
 
 
 def test_another_tree_that_was_signed_is_found() -> None:

@@ -40,6 +40,8 @@ async def _live(ledger: Ledger) -> None:
         undone = await engine.rollback_batch("pay", "twice", command_id="undo")
         with suppress(InsufficientFunds):
             await engine.create_entry("ann", 1000, "debit", command_id="too-much")
+        with suppress(InsufficientFunds):
+            await engine.transfer("ann", "ben", 1000, command_id="too-much-for-both")
         async with engine.lock_account("ann"):
             assert await engine.get_balance("ann") == Decimal("99.5")
         await engine.get_batch(undone.batch_id)  # which has all that was told, as every other question
