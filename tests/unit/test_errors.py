@@ -81,6 +81,9 @@ OTHERS: list[LedgerError] = [
     partita.ReceiptIncomplete(
         entry_of(Outcome(False, 3, posted())), "mirror", partita.ImmudbUnavailable("no answer", cause="refused")
     ),
+    partita.ReceiptRefused(
+        entry_of(Outcome(False, 3, posted())), "projection", partita.CopyDiffers("another amount", field="amount")
+    ),
     partita.CopyDiffers("another amount", entry_id="3-7", field="amount"),
     partita.ChainUnavailable("no answer", node="host:1"),
     partita.ProvidersDisagree("different", nodes=["host:1", "host:2"], what="block 7"),
