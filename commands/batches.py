@@ -104,8 +104,9 @@ class Batches:
         key = batch_key(command.command_id)
         flight, kept, conflict = home.flight(command.command_id), home.answer(key), None
         first = flight or kept
-        if first is None:  # it may have been a conflict with one that was in flight and did not use up the id
-            kept = home.answer(conflict_key(key, asked.digest))
+        if first is None:
+            if home.has_flown(command.command_id):  # it may have been a conflict with that one
+                kept = home.answer(conflict_key(key, asked.digest))
         elif first.payload_hash != asked.digest:
             conflict = None, IdempotencyConflict("", command.command_id)
             flight, kept = None, home.answer(conflict_key(key, asked.digest))

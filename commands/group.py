@@ -1,6 +1,6 @@
 """A group of commands of one partition: gather what the rules need, decide, and say what to append."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from commands.batch_validation import check_batch_identity
@@ -10,7 +10,7 @@ from commands.decide import NOWHERE, Place, conflict, decide
 from commands.outbox import Outbox
 from commands.payload import payload_hash
 from commands.promises import release, reserve, settle
-from commands.records import answer_key, conflict_key
+from commands.records import answer_key, batch_key, conflict_key, flight_key
 from commands.state import Draft
 from commands.step_validation import check_step
 from commands.types import (
@@ -76,6 +76,7 @@ class Decider:
         No command is begun when there are `most` messages; `draft.next_command_offset` says how far it came.
         """
         out = Outbox(self._topics, *self._codecs)
+        draft.fetch(_keys(readings), [command.account_id for _, command in readings if isinstance(command, PostEntry)])
         for record, command in readings:
             if most is not None and len(out.messages) >= most:
                 break
@@ -135,6 +136,16 @@ class Decider:
                 self._batches.reservation(draft, record.offset, step, out)
             case ReportSettlement():
                 self._batches.settlement(draft, record.offset, step, out)
+
+
+def _keys(readings: Sequence[Reading]) -> Iterator[bytes]:
+    """Yield the keys that say whether commands were answered before."""
+    for _, command in readings:
+        if isinstance(command, PostEntry):
+            yield answer_key(command.account_id, command.command_id)
+        elif isinstance(command, PostBatch):
+            yield batch_key(command.command_id)
+            yield flight_key(command.command_id)
 
 
 def _hold(draft: Draft, command: AccountCommand) -> Hold | None:

@@ -18,6 +18,7 @@ class Outbox:
 
     def __init__(self, topics: Topics, commands: CommandCodec, events: EventCodec, outcomes: OutcomeCodec) -> None:
         self._topics = topics
+        self._to_commands, self._to_events, self._to_outcomes = topics.commands, topics.events, topics.outcomes
         self._commands = commands
         self._events = events
         self._outcomes = outcomes
@@ -27,19 +28,19 @@ class Outbox:
         """Put `event` into the log of the draft's partition, and return its bytes."""
         data = self._events.encode(event)
         draft.record(event, data)
-        key = event.command_id if isinstance(event, BatchEvent) else event.account_id
-        self.messages.append(Outgoing(self._topics.events, draft.partition, key.encode("utf-8"), data))
+        key = getattr(event, "account_id", None) or event.command_id
+        self.messages.append(Outgoing(self._to_events, draft.partition, key.encode("utf-8"), data))
         return data
 
     def tell(self, command: type[Any], reply_key: str, partition: int, event: bytes, *, replayed: bool) -> None:
         """Tell the outcome of a command of this type: `event`, in its bytes, is in `partition`."""
         value = self._outcomes.encode(command, replayed=replayed, partition=partition, event=event)
-        self.messages.append(Outgoing(self._topics.outcomes, None, reply_key.encode("utf-8"), value))
+        self.messages.append(Outgoing(self._to_outcomes, None, reply_key.encode("utf-8"), value))
 
     def send(self, step: Step, partition: int) -> None:
         """Send a step of a batch to the handler of `partition`."""
         value = self._commands.encode(step)
-        self.messages.append(Outgoing(self._topics.commands, partition, step.batch_id.encode("utf-8"), value))
+        self.messages.append(Outgoing(self._to_commands, partition, step.batch_id.encode("utf-8"), value))
 
     def drop(self, record: Record, reason: str, message: str) -> None:
         """Put a record that can't be answered among the dead letters, with its reason."""

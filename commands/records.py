@@ -60,7 +60,7 @@ class Position(NamedTuple):
     edge: tuple[bytes, ...] = ()
 
 
-_MEANING: Final = 2
+_MEANING: Final = 3
 """To be counted up when a value comes to mean something else, or is written otherwise, with the same fields."""
 
 _KINDS: Final = (Position, Account, Hold, Flight, Promises, PlacedEntry, EntryResult)
@@ -90,7 +90,7 @@ def batch_key(batch_id: str) -> bytes:
 
 
 def flight_key(batch_id: str) -> bytes:
-    """Return the key of a batch in flight."""
+    """Return the key of a batch in flight. An empty value: one was, and did not use up its id."""
     return b"f" + batch_id.encode()
 
 

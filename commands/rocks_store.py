@@ -8,7 +8,7 @@ one block cache, and one budget for what is not on disk yet.
 import fcntl
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
@@ -135,6 +135,14 @@ class RocksStore:
         except Exception as error:  # the library has one type for all of RocksDB's
             raise self._lost(error) from error
         return value
+
+    def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """See `Store.get_many`."""
+        try:
+            values: list[bytes | None] = self._rocks.get(list(keys))
+        except Exception as error:  # as above
+            raise self._lost(error) from error
+        return values
 
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
         """See `Store.write`."""

@@ -6,7 +6,7 @@ is dropped when it is not: work that was aborted leaves no trace.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -86,6 +86,7 @@ class PartitionState:
         self._store = store
         self._cache: OrderedDict[str, Account] = OrderedDict()
         self._most_cached = most_cached
+        self._fetched: dict[bytes, bytes | None] = {}
         kept = store.get(POSITION_KEY)
         position = Position(partition) if kept is None else read_position(kept)
         self.is_readable = position is not None and position.partition == partition
@@ -96,12 +97,23 @@ class PartitionState:
         """The partition."""
         return self.position.partition
 
+    def fetch(self, keys: Iterable[bytes], account_ids: Iterable[str]) -> None:
+        """Read together what is going to be asked for: quicker than one by one. It is kept until the next write."""
+        cache, fetched = self._cache, self._fetched
+        wanted = {*keys, *(account_key(account_id) for account_id in account_ids if account_id not in cache)}
+        missing = [key for key in wanted if key not in fetched]
+        fetched.update(zip(missing, self._store.get_many(missing), strict=True))
+
+    def _get(self, key: bytes) -> bytes | None:
+        fetched = self._fetched
+        return fetched[key] if key in fetched else self._store.get(key)
+
     def account(self, account_id: str) -> Account:
         """Return the account, a new one when the log has nothing of it."""
         account = self._cache.get(account_id)
         if account is not None:
             return account
-        value = self._store.get(account_key(account_id))
+        value = self._get(account_key(account_id))
         if value is None:
             return NEW_ACCOUNT
         account = read_account(value)
@@ -110,31 +122,36 @@ class PartitionState:
 
     def hold(self, key: bytes) -> Hold | None:
         """Return the hold under `key`; None when there is none, or it is over."""
-        value = self._store.get(key)
+        value = self._get(key)
         return None if value is None else read_hold(value)
 
     def answer(self, key: bytes) -> Kept | None:
         """Return the answer that is filed under `key`."""
-        value = self._store.get(key)
+        value = self._get(key)
         return None if value is None else read_answer(value)
 
     def flight(self, batch_id: str) -> Flight | None:
         """Return the batch in flight; None when it is not."""
-        value = self._store.get(flight_key(batch_id))
-        return None if value is None else read_flight(value)
+        value = self._get(flight_key(batch_id))
+        return read_flight(value) if value else None
+
+    def has_flown(self, batch_id: str) -> bool:
+        """Whether a batch of this id is in flight, or was and did not use it up."""
+        return self._get(flight_key(batch_id)) is not None
 
     def promises(self, batch_id: str) -> Promises | None:
         """Return what is promised for a batch; None when nothing ever was."""
-        value = self._store.get(promise_key(batch_id))
+        value = self._get(promise_key(batch_id))
         return None if value is None else read_promises(value)
 
     def reversal(self, batch_id: str) -> str | None:
         """Return the id of the batch's reversal, posted or in flight."""
-        value = self._store.get(reversal_key(batch_id))
+        value = self._get(reversal_key(batch_id))
         return value.decode() if value else None
 
     def replay(self, stored: Sequence[StoredEvent]) -> None:
         """Take in events that are in the log, in their order."""
+        self.fetch((), {item.event.account_id for item in stored if isinstance(item.event, EntryPosted)})
         draft = Draft(self, recorded_at=0)
         for item in stored:
             draft.replay(item)
@@ -144,6 +161,7 @@ class PartitionState:
         """Keep what a draft has changed; `changes` are the store's."""
         changes[POSITION_KEY] = write_position(position)
         self._store.write(changes)
+        self._fetched.clear()
         self._remember(accounts)
         self.position = position
 
@@ -187,6 +205,10 @@ class Draft:
         self.recorded_at = max(recorded_at, before.recorded_at)
         self.next_command_offset = before.next_command_offset
 
+    def fetch(self, keys: Iterable[bytes], account_ids: Iterable[str]) -> None:
+        """See `PartitionState.fetch`."""
+        self._state.fetch(keys, account_ids)
+
     def account(self, account_id: str) -> Account:
         """Return the account as it is after the events recorded so far."""
         return self._accounts.get(account_id) or self._state.account(account_id)
@@ -203,6 +225,10 @@ class Draft:
     def flight(self, batch_id: str) -> Flight | None:
         """Return the batch in flight; None when it is not."""
         return self._flights[batch_id] if batch_id in self._flights else self._state.flight(batch_id)
+
+    def has_flown(self, batch_id: str) -> bool:
+        """Whether a batch of this id is in flight, or was and did not use it up."""
+        return batch_id in self._flights or self._state.has_flown(batch_id)
 
     def promises(self, batch_id: str) -> Promises | None:
         """Return what is promised for a batch; None when nothing ever was."""
@@ -251,6 +277,8 @@ class Draft:
             flight = None  # a conflict, which does not end the batch in flight
         elif flight is not None or isinstance(event, BatchStarted):
             self._flights[batch_id] = evolve_flight(flight, event)
+        elif self.has_flown(batch_id):
+            self._flights[batch_id] = None
         match event:
             case BatchStarted(reversal_of=str() as reversed_batch) | BatchPosted(reversal_of=str() as reversed_batch):
                 self._reversals[reversed_batch] = batch_id
@@ -302,7 +330,8 @@ class Draft:
         for key, hold in self._holds.items():
             changes[key] = None if hold is None else write_hold(hold)
         for batch_id, flight in self._flights.items():
-            changes[flight_key(batch_id)] = None if flight is None else write_flight(flight)
+            over = None if batch_key(batch_id) in self._answers else b""  # see `has_flown`
+            changes[flight_key(batch_id)] = over if flight is None else write_flight(flight)
         for batch_id, promises in self._promises.items():
             changes[promise_key(batch_id)] = None if promises is None else write_promises(promises)
         for batch_id, reversal in self._reversals.items():

@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     connect_timeout: float = Field(
         default=8.0, gt=0, description="Seconds after which a service counts as not there."
     )
-    group_size: int = Field(default=2000, ge=1, le=20_000, description="Most commands in one Kafka transaction.")
+    group_size: int = Field(default=5000, ge=1, le=20_000, description="Most commands in one Kafka transaction.")
     group_protocol: GroupProtocol = Field(
         default=GroupProtocol.CLASSIC,
         description="How Kafka shares partitions among handlers: classic, or consumer (KIP-848).",

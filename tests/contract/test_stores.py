@@ -53,6 +53,13 @@ def test_what_is_written_is_read(stores: Stores) -> None:
     assert (store.get(b"k"), store.get(b"\0"), store.get("ключ".encode())) == (b"v", b"", b"\xff" * 100_000)
 
 
+def test_many_are_read_in_the_order_in_which_they_are_asked_for(stores: Stores) -> None:
+    store = stores.open(0)
+    store.write({b"a": b"1", b"b": b"", b"c": b"3"})
+    assert list(store.get_many([b"c", b"none", b"a", b"b", b"a"])) == [b"3", None, b"1", b"", b"1"]
+    assert list(store.get_many([])) == []
+
+
 def test_a_write_replaces_and_none_deletes(stores: Stores) -> None:
     store = stores.open(0)
     store.write({b"a": b"1", b"b": b"1"})

@@ -133,7 +133,7 @@ def _check_owner(partition: int, events: Sequence[StoredEvent], processes: Seque
 
 def _check_nothing_is_open(partition: int, kept: Mapping[bytes, bytes]) -> None:
     """I6: no batch is in flight, and what is left of promises says only that they are over."""
-    flights = [key for key in kept if key.startswith(flight_key(""))]
+    flights = [key for key, value in kept.items() if value and key.startswith(flight_key(""))]
     promised = [key for key in kept if key.startswith(promise_key("")) and read_promises(kept[key]).entries]
     demand(not flights and not promised, f"I6: partition {partition} has in flight {flights}, promised {promised}")
 

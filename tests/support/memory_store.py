@@ -1,6 +1,6 @@
 """Stores in memory, for the simulations: what a handler's disk is to it, crashes and all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from commands.store import StoreInUse, StoreLost
@@ -45,6 +45,9 @@ class MemoryStore:
 
     def get(self, key: bytes) -> bytes | None:
         return self._values().get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        return [self.get(key) for key in keys]
 
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
         values = self._values()
