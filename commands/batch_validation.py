@@ -58,6 +58,8 @@ def check_batch(command: BatchCommand, policy: Policy) -> tuple[int | None, Reje
     """Return the number of the first entry with a fault and the fault, or None; no number: it is the batch's own."""
     if isinstance(command, ReverseBatch):
         fault = check_reason(command.reason) or check_effective_time(command.effective_at)
+        if len(command.locks) > MAX_ENTRIES:
+            fault = InvalidBatch(f"a reversal carries the tokens of at most {MAX_ENTRIES} locks")
         return (None, fault) if fault else None
     if not 1 <= len(command.entries) <= MAX_ENTRIES:
         return None, InvalidBatch(f"a batch has 1 to {MAX_ENTRIES} entries, not {len(command.entries)}")

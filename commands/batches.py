@@ -168,6 +168,7 @@ class Batches:
         if not isinstance(posted, BatchPosted) or posted.reversal_of is not None:
             self._reject(home, asked, Refusal(None, BatchNotFound(command.batch_id)), out)
             return
+        tokens = {lock.account_id: lock.token for lock in command.locks}
         entries = [
             PlacedEntry(
                 leg,
@@ -177,6 +178,7 @@ class Batches:
                 entry.amount,
                 entry.asset,
                 effective_at=command.effective_at,
+                lock_token=tokens.get(entry.account_id),
             )
             for leg, entry in enumerate(reversed(posted.entries))
         ]

@@ -76,7 +76,8 @@ class Decider:
         No command is begun when there are `most` messages; `draft.next_command_offset` says how far it came.
         """
         out = Outbox(self._topics, *self._codecs)
-        draft.fetch(_keys(readings), [command.account_id for _, command in readings if isinstance(command, PostEntry)])
+        posts = (command for _, command in readings if isinstance(command, PostEntry))
+        draft.fetch(_keys(readings), {command.account_id for command in posts})
         for record, command in readings:
             if most is not None and len(out.messages) >= most:
                 break

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from commands.types import Command, PostBatch, PostEntry
 
-_NOT_PAYLOAD: Final = frozenset({"command_id", "reply_key", "lock_token", "dry_run"})
+_NOT_PAYLOAD: Final = frozenset({"command_id", "reply_key", "lock_token", "locks", "dry_run"})
 
 
 def payload_hash(command: Command) -> bytes:
-    """Return the SHA-256 of the command's payload: all fields but `command_id`, `reply_key`, `lock_token`, `dry_run`.
+    """Return the SHA-256 of the command's payload: all fields but its ids, its locks and `dry_run`.
 
     Each text is preceded by its length, so that no two payloads are hashed from the same bytes. It does not depend
     on the version of the schema that the command was written with. Amounts are hashed as hexadecimal, since Python

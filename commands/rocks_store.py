@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final, cast
 
 from rocksdict import (
     AccessType,
@@ -139,10 +139,10 @@ class RocksStore:
     def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """See `Store.get_many`."""
         try:
-            values: list[bytes | None] = self._rocks.get(list(keys))
+            values: Any = self._rocks.get(list(keys))
         except Exception as error:  # as above
             raise self._lost(error) from error
-        return values
+        return cast(list[bytes | None], values)
 
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
         """See `Store.write`."""

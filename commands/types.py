@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, get_args
 
 from events.money import SCALE
-from events.types import BatchEntry, EntryResult, EntryType, PlacedEntry
+from events.types import BatchEntry, EntryResult, EntryType, LockToken, PlacedEntry
 
 
 class PostEntry(NamedTuple):
@@ -201,7 +201,10 @@ class PostBatch(NamedTuple):
 
 
 class ReverseBatch(NamedTuple):
-    """Undo a posted batch by another one, whose id is the `command_id`."""
+    """Undo a posted batch by another one, whose id is the `command_id`.
+
+    `locks` are those that the requester holds; of accounts that are not in the batch they do not matter.
+    """
 
     command_id: str
     reply_key: str | None
@@ -210,6 +213,7 @@ class ReverseBatch(NamedTuple):
     force: bool = False
     effective_at: int | None = None
     dry_run: bool = False
+    locks: Sequence[LockToken] = ()
 
 
 BatchCommand = PostBatch | ReverseBatch

@@ -272,6 +272,13 @@ class BatchEntry(NamedTuple):
     lock_token: int | None = None
 
 
+class LockToken(NamedTuple):
+    """A lock that a requester holds: the account, and the token that was granted."""
+
+    account_id: str
+    token: int
+
+
 class PlacedEntry(NamedTuple):
     """An entry of a batch with its number and the partition of its account; further as in `BatchEntry`."""
 
@@ -510,7 +517,7 @@ EVENT_TYPES: Final[tuple[type[Any], ...]] = get_args(Event)
 
 
 NESTED: Final[Mapping[str, type[Any]]] = {
-    cls.__name__: cls for cls in (BatchEntry, PlacedEntry, EntryResult, BatchResult)
+    cls.__name__: cls for cls in (BatchEntry, LockToken, PlacedEntry, EntryResult, BatchResult)
 }
 """The records that events and commands hold lists of, by the name of their schema."""
 

@@ -20,7 +20,7 @@ from commands.codec import Outcome
 from commands.errors import AccountLocked
 from commands.types import Command, LockAccount, PostBatch, ReverseBatch, UnlockAccount
 from events.errors import LedgerError
-from events.types import LockGranted
+from events.types import LockGranted, LockToken
 from partita import input as given
 from partita.results import from_micros
 
@@ -120,8 +120,11 @@ class Locks:
     def signed(self, command: Command) -> Command:
         """Return `command` with the tokens that the running task holds for its accounts."""
         held = _held.get()
-        if not held or isinstance(command, ReverseBatch | UnlockAccount):
+        if not held or isinstance(command, UnlockAccount):
             return command
+        if isinstance(command, ReverseBatch):  # whose accounts only the handler knows
+            mine = [LockToken(account_id, token) for (locks, account_id), token in held.items() if locks is self]
+            return command._replace(locks=mine)
         if isinstance(command, PostBatch):
             tokens = (held.get((self, entry.account_id)) for entry in command.entries)
             entries = [entry._replace(lock_token=token) for entry, token in zip(command.entries, tokens, strict=True)]

@@ -43,7 +43,7 @@ from commands.types import (
 from events.account import Account
 from events.follow import Record
 from events.money import MAX_UNITS
-from events.types import BatchEntry, BatchEntryPosted, BatchPosted, BatchRejected, EntryReserved
+from events.types import BatchEntry, BatchEntryPosted, BatchPosted, BatchRejected, EntryReserved, LockToken
 from tests.support.fake_ledger import FakeLedger, Member
 from tests.support.samples import CODECS, CREDIT, DEBIT, TOPICS, UNIT, post, repeats
 
@@ -411,6 +411,17 @@ def _deliver_again(bank: Bank, copies: int) -> None:
             bank.ledger.cluster.produce(TOPICS.commands, record.key, record.value, record.partition)
     bank.settle()
     bank.ledger.accounts()
+
+
+def test_a_batch_is_undone_by_the_one_who_has_its_accounts_locked(bank: Bank) -> None:
+    bank.posted(batch(debit("alice"), credit("bob")))
+    before = bank.balances()
+    bank.do(LockAccount("lock", None, "bob", 3_600_000_000), LockAccount("lock", None, "alice", 3_600_000_000))
+    tokens = {name: account.lock_token for name, account in bank.ledger.accounts().items() if account.lock_token}
+    held = [LockToken(name, token) for name, token in tokens.items()]
+    bank.do(_reverse(), _reverse(locks=[held[0], LockToken("carol", 1)]))
+    assert bank.balances() == before
+    assert bank.posted(_reverse(locks=held)).reversal_of == "b-1"
 
 
 def test_a_locked_account_refuses_a_batch_until_it_is_free(bank: Bank) -> None:

@@ -41,6 +41,7 @@ from events.types import (
     EntryType,
     Event,
     LockGranted,
+    LockToken,
     PlacedEntry,
 )
 from tests.support.samples import OUTCOME_EVENTS
@@ -116,6 +117,8 @@ def of(kind: type[Any], **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[A
         fields = {"expires_at": times, **fields}
     if kind in _LISTS:
         fields = {"entries": st.lists(of(_LISTS[kind]), max_size=3).map(tuple), **fields}
+    if kind is ReverseBatch:
+        fields = {"locks": st.lists(of(LockToken), max_size=3).map(tuple), **fields}
     return st.builds(kind, **{name: {**_FIELDS, **fields}[name] for name in kind._fields})
 
 

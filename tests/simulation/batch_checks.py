@@ -169,9 +169,10 @@ def _tokens(found: Evidence) -> dict[Place, int | None]:
                 pass
             case BatchPosted():
                 command = found.commands.get((p, event.command_offset))
-                legs = command.entries if isinstance(command, PostBatch) else ()
                 for leg, entry in enumerate(event.entries):
-                    tokens.setdefault((entry.partition, entry.sequence), legs[leg].lock_token if legs else None)
+                    tokens.setdefault(
+                        (entry.partition, entry.sequence), _token_of_leg(command, leg, entry.account_id)
+                    )
             case EntryReserved():
                 tokens[p, event.sequence] = _reserved_under(found, p, event)
             case _ if isinstance(event, AccountAnswer):
@@ -184,6 +185,16 @@ def _tokens(found: Evidence) -> dict[Place, int | None]:
         if isinstance(item.event, BatchEntryPosted) and item.event.reserved
     }
     return {place: token for place, token in tokens.items() if place not in promised}
+
+
+def _token_of_leg(command: Command | None, leg: int, account_id: str) -> int | None:
+    match command:
+        case PostBatch():
+            return command.entries[leg].lock_token
+        case ReverseBatch():
+            return dict(command.locks).get(account_id)
+        case _:
+            return None
 
 
 def _reserved_under(found: Evidence, partition: int, event: EntryReserved) -> int | None:

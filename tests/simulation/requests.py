@@ -22,7 +22,7 @@ from commands.types import (
     UnlockAccount,
 )
 from events.partitioner import partition_of
-from events.types import BatchEntry, BatchPosted, LockGranted
+from events.types import BatchEntry, BatchPosted, LockGranted, LockToken
 from tests.support.fake_ledger import FakeLedger
 from tests.support.samples import CODECS, CREDIT, DEBIT, TOPICS, UNIT
 
@@ -221,7 +221,9 @@ class Requests:
         again = self._reversed[-1:] if self._random.random() < 0.4 else []
         batch_id = self._random.choice(again or posted or [_NO_BATCH])
         self._reversed.append(batch_id)
-        return ReverseBatch(f"{batch_id}~{len(self._asked)}", None, batch_id, force=self._random.random() < 0.5)
+        locks = [LockToken(account_id, token) for account_id in ACCOUNTS if (token := self._a_token(account_id))]
+        force = self._random.random() < 0.5
+        return ReverseBatch(f"{batch_id}~{len(self._asked)}", None, batch_id, force=force, locks=locks)
 
     # What requesters know.
 

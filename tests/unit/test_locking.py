@@ -111,9 +111,29 @@ async def test_every_entry_of_a_batch_carries_the_token_of_its_account(desk: Des
         asked = desk.asked[-1]
         assert isinstance(asked, PostBatch)
         assert [entry.lock_token is None for entry in asked.entries] == [False, False, True]
-        with pytest.raises(AccountLocked):  # a reversal carries no token
+
+
+async def test_a_batch_is_undone_under_ones_own_locks(desk: Desk) -> None:
+    locks = locks_of(desk)
+    await locks.ask(post(amount=5 * UNIT))
+    entries = [BatchEntry("alice", DEBIT, UNIT, "USD"), BatchEntry("bob", CREDIT, UNIT, "USD")]
+    await locks.ask(PostBatch("b-1", None, entries))
+    async with locks.hold(["bob", "zoe", "alice"], None, None) as lock:
+        await locks.ask(ReverseBatch("b-1~r", None, "b-1"), 0.01)
+        asked = desk.asked[-1]
+        assert isinstance(asked, ReverseBatch)
+        assert dict(asked.locks) == lock.tokens
+
+
+async def test_no_batch_is_undone_under_the_locks_of_others(desk: Desk) -> None:
+    locks = locks_of(desk)
+    await locks.ask(post(amount=5 * UNIT))
+    await locks.ask(
+        PostBatch("b-1", None, [BatchEntry("alice", DEBIT, UNIT, "USD"), BatchEntry("bob", CREDIT, UNIT, "USD")])
+    )
+    async with locks.hold(["bob"], None, None), locks_of(desk).hold(["alice"], None, None):
+        with pytest.raises(AccountLocked):
             await locks.ask(ReverseBatch("b-1~r", None, "b-1"), 0.01)
-    await locks.ask(ReverseBatch("b-1~r", None, "b-1"))
 
 
 async def test_a_lock_goes_with_one_engine_only(desk: Desk) -> None:
