@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from projections.balances import Balances
 from projections.checks import check_all
 from projections.queries import ReadModel
+from projections.store import Store
 from tests.projections.conftest import projecting
 from tests.projections.log import TestLedger
 from tests.support.stack import Stack
@@ -42,6 +44,18 @@ async def until(reader: ReadModel, condition: Callable[[int], bool]) -> int:
     return count
 
 
+async def end_of_killed(ledger: TestLedger) -> None:
+    """Wait until PostgreSQL has done what a killed service had sent: a commit may still be on its way."""
+    store, deadline = Store(ledger.database, Balances()), time.monotonic() + 60
+    await store.open()
+    try:
+        while not await store.take_over():
+            assert time.monotonic() < deadline, "PostgreSQL does not let go of the connection"
+            await asyncio.sleep(0.005)
+    finally:
+        await store.close()
+
+
 def fill(ledger: TestLedger) -> None:
     writer = ledger.writer
     ledger.append(
@@ -64,6 +78,7 @@ async def test_killed_ten_times_in_mid_stream(ledger: TestLedger, reader: ReadMo
             await until(reader, lambda now: now > before)  # noqa: B023  # called within this round
             service.kill()
             service.wait()
+        await end_of_killed(ledger)
         count = await reached(reader)
         assert before < count < EVENTS, "the kill was to be in mid-stream"
     with process(ledger) as service:
