@@ -15,6 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PROJECT := pyproject.toml constraints.txt
 ARGS ?=
+WORKERS ?= 2
 SEEDS ?= 1..20000
 
 # The requirements of every extra and of the development group, which older pips cannot read by themselves.
@@ -48,8 +49,9 @@ demo: $(VENV)/.stack ## Set up, start the local stack and run the main job on it
 	@$(BIN)/partita demo $(ARGS)
 
 .PHONY: test
-test: setup lint ## Set up, check style, types and layers, and run every test, the fast ones first.
-	@$(BIN)/python -m pytest $(ARGS)
+test: export PYTHONDONTWRITEBYTECODE :=# empty: a service that is started hundreds of times is compiled once
+test: setup lint ## Set up, check style, types and layers, and run every test, the fast ones first, in WORKERS=2 processes.
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: chaos
 chaos: setup ## Run the long tests that kill handlers and the broker in mid-stream (20 minutes).

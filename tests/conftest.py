@@ -1,4 +1,7 @@
-"""What every test may use. Tests that need the real stack are marked `stack` and run after those that don't."""
+"""What every test may use. Tests that need the real stack are marked `stack` and run after those that don't.
+
+`make test` runs files of tests side by side, in workers (pytest-xdist) that have a stack each.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -6,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.workermanage import NodeManager
 
 import partita.stack
 from partita.settings import Settings
@@ -16,27 +20,32 @@ settings.register_profile("partita", deadline=None)  # a busy machine is no faul
 settings.load_profile("partita")
 
 _STACK_FIXTURES = {"stack", "full_stack", "own_stack", "own_immudb"}
+_WORKERS_END_WITHIN = 40
+"""Seconds that the workers of a session that is interrupted have to take their stacks down."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--stack-dir",
         type=Path,
-        help="Use the native stack in this directory (started there if it is not up) and leave it running.",
+        help="Use the native stack in this directory (started there if it is not up) and leave it running. Each of "
+        "several workers has one in a directory of its own within.",
     )
 
 
 def pytest_configure() -> None:
     """Let SIGTERM end a session as Ctrl-C does: with its stack taken down."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    NodeManager.EXIT_TIMEOUT = _WORKERS_END_WITHIN
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use the stack, and let the others go first."""
+    """Mark the tests that use the stack, and let the files go first that have none."""
     for item in items:
         if _STACK_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.stack)
-    items.sort(key=lambda item: item.get_closest_marker("stack") is not None)
+    slow = {item.path for item in items if item.get_closest_marker("stack")}
+    items.sort(key=lambda item: (item.path in slow, item.get_closest_marker("stack") is not None))
 
 
 @pytest.fixture(scope="session")
@@ -47,12 +56,13 @@ def stack_cache() -> Path:
 
 @pytest.fixture(scope="session")
 def stack(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, stack_cache: Path
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, stack_cache: Path, worker_id: str
 ) -> Iterator[Stack]:
     """Kafka, the Schema Registry and PostgreSQL, for the whole session. Name your own topics, groups and schemas."""
     chosen: Path | None = request.config.getoption("--stack-dir")
     if chosen is not None:
-        kept = NativeStack(directory=chosen, cache=stack_cache)
+        directory = chosen / worker_id if hasattr(request.config, "workerinput") else chosen
+        kept = NativeStack(directory=directory, cache=stack_cache)
         kept.ensure(CORE_PARTS)
         yield kept
     elif engine_answers():

@@ -44,11 +44,11 @@ def a_replay_grows_another_tree() -> AbstractContextManager[object]:
 def the_tree_grows_before_the_commit() -> AbstractContextManager[object]:
     """A draft grows the tree of its state: an aborted transaction leaves its leaves there."""
     original = Draft.__init__
-    edges: dict[int, list[bytes]] = {}
+    edges: dict[int, tuple[PartitionState, list[bytes]]] = {}  # with the state, whose id no other gets then
 
     def init(self: Draft, state: PartitionState, **given: Any) -> None:
         original(self, state, **given)
-        self.edge = edges.setdefault(id(state), self.edge)
+        _, self.edge = edges.setdefault(id(state), (state, self.edge))
 
     return patch.object(Draft, "__init__", init)
 

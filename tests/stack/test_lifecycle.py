@@ -183,15 +183,16 @@ def test_what_a_killed_up_began_is_ended_by_down(own_stack: Path, stack_cache: P
 
 
 def test_the_stack_of_a_killed_test_session_is_ended_by_the_next(tmp_path: Path, stack_cache: Path) -> None:
-    me, kept, left = this_process(), tmp_path / "pytest-1" / "stack0", tmp_path / "pytest-2" / "stack0"
-    for directory, started in ((kept, me.started), (left, me.started - 1)):
+    me, kept = this_process(), tmp_path / "pytest-1" / "stack0"
+    left = tmp_path / "pytest-2" / "stack0", tmp_path / "pytest-3" / "popen-gw1" / "stack0"
+    for directory, started in ((kept, me.started), *((each, me.started - 1) for each in left)):
         local.up(directory, parts=[PART], cache=stack_cache)
         (directory / "owner").write_text(f"{me.pid} {started}")
-    abandoned = process_of(left)
+    abandoned = [process_of(each) for each in left]
 
     end_leftovers(tmp_path)
 
-    assert not alive(abandoned)
+    assert not any(map(alive, abandoned))
     assert local.status(kept).healthy
     local.down(kept, purge=True)
 

@@ -26,6 +26,8 @@ from partita.stack.site import STATE_FILE, Site
 
 COMPOSE_FILE = Path(__file__).parents[2] / "docker-compose.yml"
 _OWNER_FILE = "owner"
+_WORKER = "popen-"
+"""How the directory of a worker begins (pytest-xdist), within that of its session."""
 _CONTAINER_LIMIT_S = 180.0
 _ENGINE_LIMIT_S = 3
 
@@ -75,10 +77,13 @@ class NativeStack:
 @contextmanager
 def native_stack(directory: Path, *, cache: Path) -> Iterator[NativeStack]:
     """Run a native stack of the core parts of one's own and take it down, whatever happens."""
-    end_leftovers(directory.parent.parent)
+    sessions = directory.parent.parent
+    end_leftovers(sessions.parent if directory.parent.name.startswith(_WORKER) else sessions)
     directory.mkdir(parents=True, exist_ok=True)
-    me = this_process()
-    (directory / _OWNER_FILE).write_text(f"{me.pid} {me.started}")
+    me, owner = this_process(), directory / _OWNER_FILE
+    draft = owner.with_suffix(".new")
+    draft.write_text(f"{me.pid} {me.started}")
+    draft.rename(owner)  # whole, for another worker that looks for leftovers
     stack = NativeStack(directory=directory, cache=cache)
     try:
         stack.ensure(CORE_PARTS)
@@ -89,7 +94,7 @@ def native_stack(directory: Path, *, cache: Path) -> Iterator[NativeStack]:
 
 def end_leftovers(sessions: Path) -> None:
     """End the stacks of earlier test sessions that were killed before they could do it."""
-    for owner in sessions.glob(f"*/*/{_OWNER_FILE}"):
+    for owner in (*sessions.glob(f"*/*/{_OWNER_FILE}"), *sessions.glob(f"*/{_WORKER}*/*/{_OWNER_FILE}")):
         pid, started = (int(word) for word in owner.read_text().split())
         if (owner.parent / STATE_FILE).exists() and not alive(Process(pid=pid, started=started)):
             partita.stack.down(owner.parent, purge=True)
