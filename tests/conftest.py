@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from xdist.workermanage import NodeManager
 
 import partita.stack
 from partita.settings import Settings
@@ -33,10 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let SIGTERM end a session as Ctrl-C does: with its stack taken down."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    NodeManager.EXIT_TIMEOUT = _WORKERS_END_WITHIN
+    if config.pluginmanager.hasplugin("dsession"):
+        from xdist.workermanage import NodeManager  # noqa: PLC0415  # a session in one process can do without
+
+        NodeManager.EXIT_TIMEOUT = _WORKERS_END_WITHIN
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,12 +58,13 @@ def stack_cache() -> Path:
 
 @pytest.fixture(scope="session")
 def stack(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, stack_cache: Path, worker_id: str
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, stack_cache: Path
 ) -> Iterator[Stack]:
     """Kafka, the Schema Registry and PostgreSQL, for the whole session. Name your own topics, groups and schemas."""
     chosen: Path | None = request.config.getoption("--stack-dir")
     if chosen is not None:
-        directory = chosen / worker_id if hasattr(request.config, "workerinput") else chosen
+        worker: dict[str, str] = getattr(request.config, "workerinput", {})
+        directory = chosen / worker.get("workerid", "")
         kept = NativeStack(directory=directory, cache=stack_cache)
         kept.ensure(CORE_PARTS)
         yield kept
