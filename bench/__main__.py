@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from bench import batches, handler, mirror, path, projection, receipts, reconcile, snapshots, store
+from bench import batches, handler, mirror, path, projection, rebuild, receipts, reconcile, snapshots, store
 from bench.ledger import Bench, on_stack
 from partita import stack
 from partita.settings import Settings
@@ -19,13 +19,14 @@ from partita.settings import Settings
 Benchmarks = Mapping[str, Callable[[Bench], dict[str, Any]]]
 
 
-def _benchmarks(accounts: int, ids: int) -> Benchmarks:
+def _benchmarks(accounts: int, ids: int, events: int) -> Benchmarks:
     return {
         "handler": handler.run,
         "batches": batches.run,
         "store": lambda bench: store.run(bench, accounts=accounts, ids=ids),
         "reconcile": lambda bench: reconcile.run(bench.addresses),
         "projection": lambda bench: projection.run(bench.addresses),
+        "rebuild": lambda bench: rebuild.run(bench.addresses, events),
         "snapshots": lambda bench: snapshots.run(bench.addresses),
         "mirror": mirror.run,
         "receipts": lambda _: receipts.run(),
@@ -38,9 +39,10 @@ def main(
     names: list[str] = typer.Argument(None, help="Which; all when none is named."),  # noqa: B008
     accounts: int = typer.Option(10_000, min=2_000, help="Accounts of the ledger that `store` measures."),
     ids: int = typer.Option(100_000, min=10_000, help="Command ids of that ledger: 5000000 take half an hour."),
+    events: int = typer.Option(100_000, min=1000, help="Events that `rebuild` reads: 1000000 take some minutes."),
 ) -> None:
     """Run benchmarks on the local stack and print their results as JSON, all from one run."""
-    benchmarks = _benchmarks(accounts, ids)
+    benchmarks = _benchmarks(accounts, ids, events)
     chosen = names or list(benchmarks)
     if unknown := [name for name in chosen if name not in benchmarks]:
         raise typer.BadParameter(f"{unknown[0]}: choose from {', '.join(benchmarks)}")

@@ -5,7 +5,7 @@ import itertools
 import statistics
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
 import asyncpg
@@ -37,9 +37,15 @@ def run(addresses: Mapping[str, str], events: int = 200_000, singles: int = 500)
     return measure(addresses, Balances(), events, singles)
 
 
-def measure(addresses: Mapping[str, str], projection: Projection[Any], events: int, singles: int) -> dict[str, Any]:
-    """Measure any projection, and return the same as `run`."""
-    return asyncio.run(_Bench(addresses, projection).run(events, singles))
+def measure(
+    addresses: Mapping[str, str],
+    projection: Projection[Any],
+    events: int,
+    singles: int,
+    after: "Callable[[ProjectionBench], Awaitable[dict[str, Any]]] | None" = None,
+) -> dict[str, Any]:
+    """Measure any projection, and return the same as `run`, and besides what is measured `after` it."""
+    return asyncio.run(ProjectionBench(addresses, projection).run(events, singles, after))
 
 
 class _Log:
@@ -89,31 +95,37 @@ class _Log:
         )
 
 
-class _Bench:
+class ProjectionBench:
+    """A ledger of its own, whose log is filled and projected."""
+
     def __init__(self, addresses: Mapping[str, str], projection: Projection[Any]) -> None:
         self._projection = projection
-        self._name = f"bench{uuid.uuid4().hex[:8]}"
-        self._clients = KafkaClients(bootstrap=addresses["kafka_bootstrap"])
-        self._topics = Topics(prefix=self._name)
+        self.name = f"bench{uuid.uuid4().hex[:8]}"
+        self.clients = KafkaClients(bootstrap=addresses["kafka_bootstrap"])
+        self.topics = Topics(prefix=self.name)
         registry = Registry(addresses["schema_registry_url"])
-        self._codec: EventCodec = event_codec(registry.register(), registry.lookup)
-        self._database = Database(url=addresses["postgres_url"], schema=self._name)
+        self.codec: EventCodec = event_codec(registry.register(), registry.lookup)
+        self.database = Database(url=addresses["postgres_url"], schema=self.name)
         self._log = _Log()
 
-    async def run(self, events: int, singles: int) -> dict[str, Any]:
-        ensure_topics(self._clients, self._topics, partitions=PARTITIONS, replication=1)
-        await upgrade(self._database)
+    async def run(
+        self, events: int, singles: int, after: "Callable[[ProjectionBench], Awaitable[dict[str, Any]]] | None" = None
+    ) -> dict[str, Any]:
+        """Fill, measure, do what comes `after`, and drop it all."""
+        ensure_topics(self.clients, self.topics, partitions=PARTITIONS, replication=1)
+        await upgrade(self.database)
         try:
             self._fill(events)
-            return {"events": events, **await self._measure(events, singles)}
+            measured = {"events": events, **await self._measure(events, singles)}
+            return measured | (await after(self) if after else {})
         finally:
             await self._drop()
 
     def _fill(self, events: int) -> None:
-        producer = self._clients.producer(linger_ms=20, queue_buffering_max_messages=1_000_000)
+        producer = self.clients.producer(linger_ms=20, queue_buffering_max_messages=1_000_000)
         everything = itertools.chain(self._log.opened(), (self._log.entry() for _ in range(events)))
         for i, (partition, event) in enumerate(everything):
-            producer.produce(self._topics.events, self._codec.encode(event), partition=partition)
+            producer.produce(self.topics.events, self.codec.encode(event), partition=partition)
             if i % 10_000 == 0:
                 producer.flush(60)
         assert producer.flush(60) == 0
@@ -131,12 +143,12 @@ class _Bench:
         cpu = time.process_time()
         service = asyncio.create_task(
             run_projection(
-                self._clients,
-                self._topics,
-                self._codec,
-                self._database,
+                self.clients,
+                self.topics,
+                self.codec,
+                self.database,
                 self._projection,
-                ledger=self._name,
+                ledger=self.name,
                 stop=stop,
                 on_progress=note,
             )
@@ -161,14 +173,14 @@ class _Bench:
 
     async def _singles(self, singles: int) -> dict[str, float]:
         """Append events one by one, and measure until a reader sees each."""
-        producer = self._clients.producer(linger_ms=0)
+        producer = self.clients.producer(linger_ms=0)
         taken: list[float] = []
-        async with ReadModel(self._database, projection=self._projection.name) as reader:
+        async with ReadModel(self.database, projection=self._projection.name) as reader:
             await reader.positions()
             for _ in range(singles):
                 partition, event = self._log.entry()
                 begun = time.perf_counter()
-                producer.produce(self._topics.events, self._codec.encode(event), partition=partition)
+                producer.produce(self.topics.events, self.codec.encode(event), partition=partition)
                 producer.poll(0)
                 await reader.wait_for({partition: event.sequence}, 10)
                 taken.append((time.perf_counter() - begun) * 1000)
@@ -177,13 +189,17 @@ class _Bench:
         return {"visible_p50_ms": round(cuts[49], 2), "visible_p99_ms": round(cuts[98], 2)}
 
     async def _drop(self) -> None:
-        connection: asyncpg.Connection = await self._database.connect()
+        connection: asyncpg.Connection = await self.database.connect()
         try:
-            await connection.execute(f'DROP SCHEMA "{self._name}" CASCADE')
+            schemas = await connection.fetch(
+                "SELECT nspname FROM pg_namespace WHERE nspname LIKE $1", f"{self.name}%"
+            )
+            for (schema,) in schemas:
+                await connection.execute(f'DROP SCHEMA "{schema}" CASCADE')
         finally:
             await connection.close()
-        admin = self._clients.admin()
-        for dropped in admin.delete_topics(list(self._topics.settings())).values():
+        admin = self.clients.admin()
+        for dropped in admin.delete_topics(list(self.topics.settings())).values():
             dropped.result(30)
 
 

@@ -7,6 +7,7 @@ position in PostgreSQL, in RocksDB or nowhere is its own affair.
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -27,6 +28,8 @@ from events.errors import BrokerUnavailable, LogCorrupt
 from events.types import Event
 
 BATCH: Final = 5000
+_TAIL: Final = 32
+"""Records among which the last event of a partition is looked for first; the others are marks of transactions."""
 _METADATA_LAG: Final = 0.05
 
 
@@ -211,6 +214,32 @@ class Ends:
                 if time.monotonic() > deadline:
                     raise unavailable(self._clients, error) from error
                 time.sleep(_METADATA_LAG)
+
+
+def end_sequences(
+    clients: KafkaClients, topic: str, codec: EventCodec, partitions: Collection[int], *, timeout: float
+) -> dict[int, int]:
+    """Return the sequence after that of each partition's last committed event; 0 where there is none.
+
+    Records that are no events are passed over: that they are there is for those to find who read all.
+
+    Raises:
+        BrokerUnavailable: Kafka has not answered within `timeout` seconds.
+    """
+    ends = Ends(clients).stable(topic, partitions, timeout=timeout)
+    found = {p: 0 for p, end in ends.items() if end == 0}
+    back = _TAIL
+    while unknown := ends.keys() - found.keys():
+        starts = {p: max(ends[p] - back, 0) for p in unknown}
+        for records in read_between(clients, topic, starts, {p: ends[p] for p in unknown}, idle_timeout=timeout):
+            for record in records:
+                with suppress(Undecodable):
+                    found[record.partition] = codec.decode(record.value).sequence + 1
+        for p in unknown:
+            if starts[p] == 0:
+                found.setdefault(p, 0)
+        back *= _TAIL
+    return found
 
 
 def find_event(

@@ -23,6 +23,7 @@ from projections.balances import BALANCES, Balances
 from projections.mirror import MIRROR, ImmudbMirror
 from projections.proofs.following import follow_checkpoints
 from projections.proofs.projection import PROOFS, Proofs
+from projections.rebuild.results import Rebuilt, Step
 from projections.service import Progress, run_projection
 from projections.snapshots.projection import SNAPSHOTS, Snapshots
 from projections.store import Projection
@@ -166,6 +167,36 @@ async def project(
         if beside is None:
             return await projecting
         return await _together(stop, projecting, beside(wiring, count, stop, instance_name))
+
+
+async def rebuild(
+    name: str, wiring: Wiring, *, accept_differences: bool = False, on_step: Callable[[Step], None] = lambda _: None
+) -> Rebuilt:
+    """Rebuild the tables of the projection of this name: does and raises what `projections.rebuild.run` says."""
+    from projections.rebuild.run import rebuild as rebuild_tables  # noqa: PLC0415  # as in `project`
+
+    with PROJECTIONS[name].open(wiring) as projection:
+        return await rebuild_tables(
+            wiring.clients,
+            wiring.topics,
+            wiring.event_codec,
+            wiring.database,
+            projection,
+            ledger=wiring.settings.ledger,
+            accept_differences=accept_differences,
+            on_step=on_step,
+        )
+
+
+async def drop_rebuilt(name: str, wiring: Wiring, *, old: bool) -> list[str]:
+    """Drop the tables that were live before the last rebuild, or else what one that was not finished has built.
+
+    Return the names of the old ones. Raises what `projections.rebuild.run.drop_old` does.
+    """
+    from projections.rebuild.run import drop_new, drop_old  # noqa: PLC0415  # as in `project`
+
+    with PROJECTIONS[name].open(wiring) as projection:
+        return await (drop_old if old else drop_new)(wiring.database, projection)
 
 
 async def _together(

@@ -26,6 +26,7 @@ class Balances:
 
     name = BALANCES
     whole_batches = True
+    tables = ("entries", "rejections", "changes", "batch_steps", "accounts", "holds", "balances", "batches")
     passing: tuple[type[LedgerError], ...] = ()
 
     async def prepare(self, events: Sequence[StoredEvent]) -> Rows:

@@ -16,6 +16,7 @@ from projections.batches import OF_THE_COMMAND
 from projections.database import LOST, Database
 from projections.invariants import CHANGE, INVARIANTS, PROMISES, Invariant
 from projections.snapshots.invariants import SNAPSHOT_INVARIANTS
+from projections.statements import STAY
 
 TIMEOUT: Final = 600.0
 """Most seconds for one check."""
@@ -30,6 +31,7 @@ async def check_all(database: Database) -> list[CheckResult]:
     connection = await database.connect(command_timeout=TIMEOUT)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
+            await connection.execute(STAY.format(schema=f'"{database.schema}"'))
             return await checks_within(connection, database.schema)
     except (*LOST, asyncpg.PostgresError) as error:
         raise database.unavailable(error) from error

@@ -19,7 +19,7 @@ from projections.batches import STEP_COLUMNS
 from projections.changes import CHANGE_COLUMNS
 from projections.database import LOST, Database
 from projections.rows import ENTRY_COLUMNS, REJECTION_COLUMNS, rows_of
-from projections.statements import HALTED, PROJECTIONS, READ
+from projections.statements import HALTED, PROJECTIONS, READ, STAY
 
 TIMEOUT: Final = 600.0
 """Most seconds for one statement."""
@@ -79,6 +79,7 @@ class Comparison(AbstractAsyncContextManager["Comparison"]):
         self._connection = await self._database.connect(command_timeout=TIMEOUT)
         try:
             await self._pg.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            await self._pg.execute(STAY.format(schema=self._schema))
             for table in _TABLES:
                 await self._pg.execute(
                     _MAKE.format(name=table.name, columns=", ".join(table.columns), schema=self._schema)

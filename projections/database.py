@@ -1,6 +1,7 @@
 """Where the read model is, how it is connected to, and what PostgreSQL's errors mean to us."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -35,6 +36,10 @@ REFUSED: Final = (
 """Errors by which a row is refused: the same row would be refused again."""
 
 
+KEEPALIVE: Final = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
+"""Settings of a session that holds a lock: that of one whose machine is gone must not be held for hours."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
     """A ledger's read model: the database at `url` (never shown) and the PostgreSQL schema in it."""
@@ -42,6 +47,8 @@ class Database:
     url: str = field(repr=False)
     schema: str = "ledger"
     connect_timeout: float = 5.0
+    session: Mapping[str, str] = field(default_factory=dict)
+    """PostgreSQL's settings for every connection that is made with `connect`."""
 
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):
@@ -59,14 +66,17 @@ class Database:
             return _UNREADABLE
         return f"{parts.hostname or 'localhost'}{port}{parts.path}"
 
-    async def connect(self, **options: Any) -> asyncpg.Connection:
-        """Return a connection of one's own, made within `connect_timeout` seconds.
+    async def connect(
+        self, *, server_settings: Mapping[str, str] | None = None, **options: Any
+    ) -> asyncpg.Connection:
+        """Return a connection of one's own, made within `connect_timeout` seconds; options are those of asyncpg.
 
         Raises:
             ReadModelUnavailable: PostgreSQL does not answer, or does not let us in.
         """
         try:
-            return await asyncpg.connect(self.url, timeout=self.connect_timeout, **options)
+            settings = {**self.session, **(server_settings or {})}
+            return await asyncpg.connect(self.url, timeout=self.connect_timeout, server_settings=settings, **options)
         except (*LOST, asyncpg.PostgresError) as error:
             raise self.unavailable(error) from error
         except ValueError as error:

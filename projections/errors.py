@@ -98,5 +98,36 @@ class PartitionsHalted(LedgerError):
         self.reasons = dict(reasons)
 
 
+class EndNotReached(LedgerError):
+    """A projection can't get to where it was to stop; `missing` is where it is and was to be, by partition."""
+
+    retriable = True
+
+    def __init__(self, missing: Mapping[int, tuple[int, int]], reason: str) -> None:
+        listed = ", ".join(f"partition {p} is at {at} and not at {end}" for p, (at, end) in sorted(missing.items()))
+        super().__init__(f"the end was not reached: {reason}; {listed}", reason=reason, partitions=sorted(missing))
+        self.missing = dict(missing)
+
+
+class RebuildRunning(LedgerError):
+    """The projection is being rebuilt already, or the old tables of it are being dropped."""
+
+    retriable = True
+
+
+class RebuildRefused(LedgerError):
+    """The tables of a projection can't be exchanged, or not yet; `details` say what is in the way."""
+
+
+class RebuildDiffers(RebuildRefused):
+    """The new tables are not what the live ones are; `details` name the first differences."""
+
+
+class RebuildBlocked(LedgerError):
+    """Somebody has used the live tables all the time, so they could not be exchanged; what was built is kept."""
+
+    retriable = True
+
+
 class EventRefused(ValueError):
     """A projection can't take an event, now or later; `str()` says why. The partition is halted there."""

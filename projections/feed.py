@@ -57,12 +57,15 @@ class Feed:
         group: str,
         partition_count: int,
         batch_size: int,
+        until: Mapping[int, int] | None = None,
     ) -> None:
+        """Events of a partition at the sequence in `until`, or later ones, are not read."""
         self._clients = clients
         self._topic = topic
         self._codec = codec
         self._partition_count = partition_count
         self._batch_size = batch_size
+        self._until = until or {}
         self._reading: set[int] = set()
         self._checks: dict[int, SequenceCheck] = {}
         self._next: dict[int, int] = {}
@@ -75,8 +78,12 @@ class Feed:
         """Read `positions` (by partition) from there on, and nothing else."""
         self._leave(self._reading)
         self._next = {partition: at.next_offset for partition, at in positions.items()}
-        self._checks = {p: SequenceCheck(p, at.next_sequence, at.writer_epoch) for p, at in positions.items()}
-        self._read(set(positions))
+        self._checks = {
+            p: SequenceCheck(p, at.next_sequence, at.writer_epoch)
+            for p, at in positions.items()
+            if not self._is_end(p, at.next_sequence)
+        }
+        self._read(set(self._checks))
         self.written(self._next)  # the one before may have gone without telling
 
     def fetch(self, full: frozenset[int] = frozenset()) -> Fetched:
@@ -145,6 +152,16 @@ class Feed:
         else:
             self._next[partition] = offset + 1
             fetched.events.append(stored)
+            if self._is_end(partition, check.next_sequence):
+                self.halt(partition)
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether nothing more is to come: every partition was read to its end, or is halted."""
+        return not self._checks
+
+    def _is_end(self, partition: int, next_sequence: int) -> bool:
+        return partition in self._until and next_sequence >= self._until[partition]
 
     def _check_opening(self, stored: StoredEvent) -> None:
         event = stored.event

@@ -53,6 +53,11 @@ async def differences(database: Database, tables: MetaData = ALL_TABLES) -> list
         return await connection.run_sync(compare)
 
 
+def migration_lock(schema: str) -> str:
+    """Return the name of the lock that whoever migrates the tables of `schema` holds."""
+    return f"partita.migrate.{schema}"
+
+
 async def _run(database: Database, folder: str, action: Callable[[Config], None]) -> None:
     def run(connection: Connection) -> None:
         config = Config()
@@ -73,7 +78,7 @@ async def _locked(database: Database) -> AsyncIterator[AsyncConnection]:
             await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
             await connection.execute(
                 text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
-                {"name": f"partita.migrate.{database.schema}"},
+                {"name": migration_lock(database.schema)},
             )
             found = await connection.execute(text("SELECT to_regnamespace(:name)"), {"name": database.schema})
             if found.scalar() is None:  # asked first, since IF NOT EXISTS wants the right to create all the same

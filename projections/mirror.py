@@ -26,6 +26,7 @@ class ImmudbMirror:
 
     name = MIRROR
     whole_batches = False
+    tables: tuple[str, ...] = ()
     passing: tuple[type[LedgerError], ...] = (ImmudbUnavailable, TrustedStateBusy)
 
     def __init__(self, database: VerifiedDatabase, topic: str) -> None:

@@ -64,6 +64,7 @@ def grants(schema: str) -> Sequence[str]:
         *(f'GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO "{role}"' for role in (roles.project, roles.read)),
         *(_grant(schema, table, "INSERT", roles.project) for table in (*APPEND_ONLY, *GROWING)),
         *(_grant(schema, table, "INSERT, UPDATE", roles.project) for table in REPLACED),
+        _may_make_schemas(roles.migrate),
     )
 
 
@@ -72,6 +73,11 @@ def _role(name: str) -> str:
         f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') "
         f'THEN CREATE ROLE "{name}" NOLOGIN; END IF; END $$'
     )
+
+
+def _may_make_schemas(name: str) -> str:
+    """Return what lets `name` make schemas in the database, as a rebuild does beside that of the ledger."""
+    return f"DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO %I', current_database(), '{name}'); END $$"
 
 
 def _own_tables(schema: str, owner: str) -> str:

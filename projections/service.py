@@ -7,7 +7,8 @@ with PostgreSQL, the way back is the same: forget what was fetched, read the pos
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from projections.errors import EventRefused, PartitionsHalted, PositionConflict,
 from projections.feed import Feed, Fetched
 from projections.outage import Outage
 from projections.store import Position, Projection, Store
+from projections.until import Until
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ MOST_WAITING: Final = 200_000
 """Most events in memory that wait for others of their batches: 170 MB of entries with little text."""
 MOST_CONFLICTS: Final = 6
 """So many conflicts without a write between them mean that somebody writes who does not keep to the lock."""
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks whether a partition that is halted may go on."""
 RESERVE_WAIT: Final = 0.5
 """Seconds between two tries to take over. Waiting within PostgreSQL would hold up its vacuum."""
 
@@ -62,9 +66,13 @@ async def run_projection(
     batch_size: int = BATCH,
     most_waiting: int = MOST_WAITING,
     give_up_after: float = GIVE_UP_AFTER,
+    until: Mapping[int, int] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Progress:
     """Let `projection` have the events of `ledger` until `stop` is set, and return what was done.
+
+    With `until` it also ends where the position of each partition has come to the sequence given there, which it does
+    not pass; or as soon as one is halted.
 
     `instance` names this one among those that wait to take over; PostgreSQL shows it as the application's name.
     The tables must be there (`projections.migrate.upgrade`). A PostgreSQL that goes away later is waited for,
@@ -74,7 +82,8 @@ async def run_projection(
         ReadModelUnavailable: PostgreSQL is not there at the start, or for too long.
         TopicMissing, PartitionCountMismatch, BrokerUnavailable: the topics are not what the ledger needs.
         PositionConflict: something else moves the positions again and again.
-        PartitionsHalted: after `stop`, when a partition had been halted.
+        PartitionsHalted: at the end, when a partition had been halted.
+        EndNotReached: it can't stop at `until` with every batch whole, or nothing came for `give_up_after` seconds.
     """
     partition_count = await asyncio.to_thread(check_partition_count, clients, topics)
     store = Store(database, projection, name=instance)
@@ -88,10 +97,13 @@ async def run_projection(
             group=f"{ledger}.{projection.name}",
             partition_count=partition_count,
             batch_size=batch_size,
+            until=until,
         )
         buffer = Buffer(room=2 * batch_size, most=most_waiting, whole_batches=projection.whole_batches)
         outage = Outage(give_up_after)
-        service = _Service(feed, buffer, store, partition_count, outage, on_progress or (lambda _: None))
+        tell = on_progress or (lambda _: None)
+        end = None if until is None else Until(until, give_up_after)
+        service = _Service(feed, buffer, store, partition_count, outage, tell, end)
         return await service.run(stop)
     finally:
         await store.close()
@@ -105,16 +117,19 @@ class _Service:
     partition_count: int
     outage: Outage
     on_progress: Callable[[Progress], None]
+    end: Until | None = None
     at: dict[int, Position] = field(default_factory=dict)
     halted: dict[int, str] = field(default_factory=dict)
     events: int = 0
     conflicts: int = 0
     to_halt: set[int] = field(default_factory=set)
+    looked_at: float = 0.0
+    """When it was last looked whether what is halted may go on."""
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "projection"))
 
     async def run(self, stop: asyncio.Event) -> Progress:
         try:
-            while not stop.is_set():
+            while self._goes_on(stop):
                 await self._follow_until_trouble(stop)
         finally:
             await self._in_thread(self.feed.close)
@@ -122,6 +137,11 @@ class _Service:
         if self.halted:
             raise PartitionsHalted(self.halted)
         return self._progress()
+
+    def _goes_on(self, stop: asyncio.Event) -> bool:
+        if stop.is_set():
+            return False
+        return self.end is None or not (self.halted or self.end.is_reached(self.at))
 
     async def _follow_until_trouble(self, stop: asyncio.Event) -> None:
         try:
@@ -169,11 +189,13 @@ class _Service:
     async def _follow(self, stop: asyncio.Event) -> None:
         """Write what is fetched; with nothing else to see to, the next fetch runs beside the writing of this one."""
         fetched = await self._fetch()
-        while not stop.is_set():
+        while self._goes_on(stop) and not await self._is_mended():
             self.buffer.add(stored for stored in fetched.events if stored.partition not in self.halted)
             events = self.buffer.take()
             if not (events or fetched.events):
                 await self._make_room()
+            if self.end is not None:
+                self.end.expect_more(self.at, came=bool(events or fetched.events), comes=not self.feed.is_at_end)
             if fetched.is_plain:
                 coming = asyncio.create_task(self._fetch())
                 try:
@@ -186,6 +208,16 @@ class _Service:
                 fetched = await self._fetch()
             while self.to_halt:  # not from within the writing: a fetch may be waiting for its end
                 await self._in_thread(self.feed.halt, self.to_halt.pop())
+
+    async def _is_mended(self) -> bool:
+        """Whether somebody has put a partition right that is halted here: its position does not say so any more."""
+        if not self.halted or time.monotonic() - self.looked_at < LOOK_EVERY:
+            return False
+        self.looked_at = time.monotonic()
+        mended = self.halted.keys() - await self.store.halted()
+        if mended:
+            log.info("partitions %s are not halted any more: begins where the positions are", sorted(mended))
+        return bool(mended)
 
     async def _see_to(self, fetched: Fetched, stop: asyncio.Event) -> None:
         for partition, reason in fetched.halts.items():

@@ -15,7 +15,7 @@ from events.errors import LedgerError
 from events.follow import StoredEvent
 from events.topics import mismatch
 from projections import statements
-from projections.database import LOST, Database
+from projections.database import KEEPALIVE, LOST, Database
 from projections.errors import PositionConflict
 from projections.times import clipped, timestamp
 
@@ -34,6 +34,10 @@ class Projection(Protocol[R]):
     @property
     def whole_batches(self) -> bool:
         """Whether a stretch must have all entries of a batch or none; otherwise it is what was read."""
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Its own tables in PostgreSQL, which a rebuild makes anew; none when it writes elsewhere."""
 
     @property
     def passing(self) -> tuple[type[LedgerError], ...]:
@@ -97,10 +101,8 @@ class Store(Generic[R]):
         self.database = database
         self.projection = projection
         self._settings = {
+            **KEEPALIVE,
             "application_name": f"partita {projection.name} {name or ''}".strip()[:63],
-            "tcp_keepalives_idle": "5",  # the lock of one whose machine is gone must not be held for hours
-            "tcp_keepalives_interval": "2",
-            "tcp_keepalives_count": "3",
         }
         self._connection: asyncpg.Connection | None = None
         self._schema = database.schema
@@ -155,13 +157,18 @@ class Store(Generic[R]):
 
     async def _opened(self, partition_count: int) -> dict[int, Position]:
         await self._run(statements.OPEN, self.projection.name, partition_count)
-        rows = await self._pg.fetch(statements.READ.format(schema=f'"{self._schema}"'), self.projection.name)
+        rows = await self.fetch(statements.READ, self.projection.name)
         for row in rows:
             if row["partition_count"] != partition_count:
                 raise mismatch(expected=row["partition_count"], found=partition_count)
         return {
             row["partition"]: Position(row["next_offset"], row["next_sequence"], row["writer_epoch"]) for row in rows
         }
+
+    async def halted(self) -> set[int]:
+        """Return the partitions of which it is written that the projection has stopped there."""
+        rows = await self.fetch(statements.READ, self.projection.name)
+        return {row["partition"] for row in rows if row["halted"] is not None}
 
     async def write(
         self, events: Sequence[StoredEvent], expected: Mapping[int, int], halted: Mapping[int, str] | None = None

@@ -15,6 +15,7 @@ from partita.cli import (
     holds,
     immudb,
     keys,
+    rebuild,
     receipts,
     reconcile,
     replaying,
@@ -57,6 +58,7 @@ app.command()(entries.statement)
 app.command()(history.snapshot)
 app.command("trial-balance")(history.trial_balance)
 app.command("replay")(replaying.replay_command)
+app.command()(rebuild.rebuild)
 app.command()(roles.roles)
 app.command()(verify.verify)
 app.command()(receipts.receipt)

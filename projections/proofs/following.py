@@ -45,6 +45,7 @@ class Checkpoints:
 
     name = CHECKPOINTS
     whole_batches = False
+    tables: tuple[str, ...] = ()
     passing: tuple[type[LedgerError], ...] = ()
 
     async def prepare(self, _events: Sequence[StoredEvent], /) -> Sequence[Published]:

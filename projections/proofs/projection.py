@@ -28,6 +28,7 @@ class Proofs:
 
     name = PROOFS
     whole_batches = False
+    tables = ("tiles",)
     passing: tuple[type[LedgerError], ...] = ()
 
     async def prepare(self, events: Sequence[StoredEvent]) -> Mapping[int, Leaves]:

@@ -24,6 +24,13 @@ class Snapshots:
 
     name = SNAPSHOTS
     whole_batches = True
+    tables = (
+        "snapshot_balances",
+        "snapshot_corrections",
+        "snapshot_totals",
+        "snapshot_accounts",
+        "snapshot_floorless",
+    )
     passing: tuple[type[LedgerError], ...] = ()
 
     async def prepare(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
