@@ -148,7 +148,13 @@ class Settings(BaseSettings):
     chain_deposit_accounts: Annotated[dict[str, str], NoDecode] = Field(
         default={}, description="Accounts by address: deposits there that the ledger lacks are posted. 0x...=alice"
     )
-    chain_requests_per_second: float = Field(default=50.0, gt=0, description="Most requests to nodes in a second.")
+    chain_proofs: bool = Field(
+        default=False,
+        description="Hold what a node tells of tokens against its blocks' receipts: up to two requests for a block.",
+    )
+    chain_requests_per_second: float = Field(
+        default=50.0, gt=0, description="Most requests to each node in a second."
+    )
     chain_blocks_per_request: int = Field(
         default=2000, ge=1, le=1_000_000, description="Most blocks in one request for logs."
     )

@@ -236,6 +236,7 @@ class Wiring:
             tokens=[token(text) for text in given.chain_tokens] or None,
             finality=given.chain_finality,
             tolerances=given.chain_tolerances,
+            proofs=given.chain_proofs,
             limits=Limits(
                 requests_per_second=given.chain_requests_per_second, most_blocks=given.chain_blocks_per_request
             ),
@@ -248,15 +249,17 @@ class Wiring:
         chain, tokens, ours = provider.described(), provider.chosen_tokens(), provider.ours()
         urls = [provider.rpc_url or self.settings.rpc_url(), *provider.other_rpc_urls]
         timeout = max(self.settings.connect_timeout, provider.limits.longest_delay)
+        pace = provider.limits.requests_per_second
         return Reconciler(
             chain=chain,
             reader=ChainReader(
                 chain=chain,
-                nodes=[Web3Node(url, timeout=timeout) for url in urls],
+                nodes=[Web3Node(url, timeout=timeout, requests_per_second=pace) for url in urls],
                 tokens=tokens,
                 ours=ours,
                 finality=provider.rule(),
                 limits=provider.limits,
+                proofs=provider.proofs,
             ),
             store=ChainStore(self.chain_database),
             terms=Terms(

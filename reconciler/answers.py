@@ -45,6 +45,11 @@ def hash_of(value: object, what: str) -> str:
     return _read(_HASH, value, what)
 
 
+def data(value: object, what: str) -> bytes:
+    """Return bytes that the node gives in hexadecimal."""
+    return bytes.fromhex(_read(_DATA, value, what)[2:])
+
+
 def _address(value: object, what: str) -> str:
     return _read(_ADDRESS, value, what)
 
@@ -68,25 +73,30 @@ def record(value: object, what: str) -> Mapping[str, Any]:
     return value
 
 
-def block(found: Mapping[str, Any]) -> Block:
-    """Return a block's head."""
+def block(found: Mapping[str, Any], number: int | None = None) -> Block:
+    """Return a block's head; with `number`, of the block that has it."""
+    found_number = quantity(found.get("number"), "a block's number")
+    if number is not None and found_number != number:
+        raise ValueError(f"block {found_number} is told as block {number}")
     return Block(
-        quantity(found.get("number"), "a block's number"),
+        found_number,
         hash_of(found.get("hash"), "a block's hash"),
         hash_of(found.get("parentHash"), "a parent's hash"),
     )
 
 
 def transfer(log: object) -> Transfer | None:
-    """Return the token transfer that a log is; None when it is another event, or one that was taken back."""
+    """Return the token transfer that a log is; None when it is another event."""
     found = record(log, "a log")
     topics = found.get("topics")
     if not isinstance(topics, list):
         raise ValueError("a log has no topics")  # noqa: TRY004  # one kind of error for what a node says
-    if len(topics) != _TOPICS or topics[0] != TRANSFER or found.get("removed") is True:
+    if found.get("removed"):  # only followers of a chain are told of those
+        raise ValueError("a log that was taken back is no log of the chain")
+    if len(topics) != _TOPICS or topics[0] != TRANSFER:
         return None
-    data = found.get("data")
-    if not (isinstance(data, str) and _WORD.fullmatch(data)):  # something else under the same name: not ERC-20
+    value = found.get("data")
+    if not (isinstance(value, str) and _WORD.fullmatch(value)):  # something else under the same name: not ERC-20
         return None
     return Transfer(
         hash_of(found.get("transactionHash"), "a log's transaction"),
@@ -96,7 +106,7 @@ def transfer(log: object) -> Transfer | None:
         _address(found.get("address"), "a log's address"),
         _topic_address(topics[1], "a sender"),
         _topic_address(topics[2], "a recipient"),
-        word(data, "a value"),
+        word(value, "a value"),
     )
 
 
@@ -107,17 +117,18 @@ def transfers(logs: object) -> list[Transfer]:
     return [found for log in logs if (found := transfer(log)) is not None]
 
 
-def receipt(found: Mapping[str, Any]) -> Receipt:
-    """Return what became of a transaction."""
+def receipt(found: Mapping[str, Any], tx_hash: str) -> Receipt:
+    """Return what became of a transaction; all logs have to be its own, in its block."""
     status = quantity(found.get("status"), "a status")
     if status > 1:
         raise ValueError(f"a status is {status}")
-    return Receipt(
-        quantity(found.get("blockNumber"), "a receipt's block"),
-        hash_of(found.get("blockHash"), "a receipt's block hash"),
-        status == 1,
-        tuple(transfers(found.get("logs"))),
-    )
+    number = quantity(found.get("blockNumber"), "a receipt's block")
+    block_hash = hash_of(found.get("blockHash"), "a receipt's block hash")
+    listed = tuple(transfers(found.get("logs")))
+    named = {hash_of(found.get("transactionHash"), "a receipt's transaction"), *(log.tx_hash for log in listed)}
+    if named != {tx_hash} or any((log.block_number, log.block_hash) != (number, block_hash) for log in listed):
+        raise ValueError(f"what is told as the receipt of {tx_hash} is of something else")
+    return Receipt(number, block_hash, status == 1, listed)
 
 
 def sent(found: Mapping[str, Any]) -> Sent:
@@ -132,9 +143,9 @@ def sent(found: Mapping[str, Any]) -> Sent:
     )
 
 
-def native_scan(found: Mapping[str, Any], ours: Collection[str]) -> NativeScan:
+def native_scan(found: Mapping[str, Any], number: int, ours: Collection[str]) -> NativeScan:
     """Return a block that came with its whole transactions, and the native transfers from or to `ours` in it."""
-    head = block(found)
+    head = block(found, number)
     listed = found.get("transactions")
     if not isinstance(listed, list):
         raise ValueError("a block has no transactions")  # noqa: TRY004  # one kind of error for what a node says

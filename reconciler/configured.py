@@ -19,7 +19,8 @@ class ChainProvider:
     for true that not all nodes say. `addresses` are ours; without any they are those that entries name as ours.
     `tokens` are reconciled: the chain's own when not given (USDC), `"native"` for the chain's own asset, which costs
     a request for every block. `finality` is "finalized", "safe" or a number of confirmations. `tolerances` say by
-    asset how much an amount may be off; nothing when not given.
+    asset how much an amount may be off; nothing when not given. With `proofs` what a node tells of tokens is held
+    against the receipts to which its blocks commit: two requests for each block.
     """
 
     chain: str | Chain
@@ -29,6 +30,7 @@ class ChainProvider:
     tokens: Sequence[Token | str] | None = None
     finality: Finality | str | None = None
     tolerances: Mapping[str, Decimal | str] = field(default_factory=dict)
+    proofs: bool = False
     limits: Limits = field(default_factory=Limits)
 
     def described(self) -> Chain:

@@ -4,7 +4,7 @@ Two are behind it: `web3_chain` for any node that speaks Ethereum's JSON-RPC, an
 reorganises, refuses and lies on demand. The same contract tests run against both, with a real node behind the first.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple, Protocol
 
 from reconciler.chains import Tag
@@ -55,6 +55,26 @@ class NativeScan(NamedTuple):
 
     block: Block
     asked: tuple[Transfer, ...]
+
+
+class Header(NamedTuple):
+    """A block, its hash found to be that of its fields, and what these say of its transfers.
+
+    `receipts_root` commits to all receipts, `transactions` are the block's in their order, and `may_have` is false
+    when no log of it can be a transfer that was asked for.
+    """
+
+    block: Block
+    receipts_root: str
+    transactions: tuple[str, ...]
+    may_have: bool
+
+
+class Receipts(NamedTuple):
+    """All receipts of a block by transaction, in their order, and the root that commits to them."""
+
+    root: str
+    of: Mapping[str, Receipt]
 
 
 class Fees(NamedTuple):
@@ -119,6 +139,12 @@ class Node(Protocol):
 
     async def receipt(self, tx_hash: str) -> Receipt | None:
         """Return what became of a transaction; None when it is in no block."""
+
+    async def header(self, number: int, tokens: Collection[str], ours: Collection[str]) -> Header | None:
+        """Return the head of the block `number`, with whether it may have transfers of `tokens` from or to `ours`."""
+
+    async def receipts(self, number: int) -> Receipts | None:
+        """Return all receipts of the block `number`; None when there is none."""
 
     async def transaction(self, tx_hash: str) -> Sent | None:
         """Return a transaction; None when the node knows of none."""

@@ -1,21 +1,23 @@
 """Reading a chain through nodes that refuse, stall and may lie: bounded ranges, patience, agreement.
 
 A reader asks all of its nodes the same and goes on only when they say the same, block hashes included. What it
-returns is whole: every transfer of the range, or an error.
+returns is whole: every transfer of the range, or an error. With `proofs`, a node's answers about tokens are held
+against what its blocks commit to as well, so that no answer alone can leave a transfer out or change one.
 """
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Final, NamedTuple, TypeVar
 
 from reconciler import answers
-from reconciler.chains import Chain, Finality, Tag, Token
+from reconciler.chains import NATIVE, Chain, Finality, Tag, Token
 from reconciler.errors import ChainUnavailable, InvalidChain, ProvidersDisagree, WrongChain
 from reconciler.matching import State, Transaction
-from reconciler.provider import Block, Node, NodeBusy, NodeRefused, Receipt, Sent
+from reconciler.provider import Block, Header, Node, NodeBusy, NodeRefused, Receipt, Receipts, Sent
+from reconciler.proving import check_chain, check_receipt, check_receipts, check_transfers
 from reconciler.transfers import Transfer
 
 T = TypeVar("T")
@@ -31,10 +33,10 @@ _GROW_AFTER: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How hard a node is asked. Blocks are those of one request for logs; native transfers cost a request a block."""
+    """How hard a node is asked: `most_blocks` at once, `most_single_blocks` when each of them costs a request."""
 
     most_blocks: int = 2_000
-    most_native_blocks: int = 200
+    most_single_blocks: int = 200
     requests_per_second: float = 50.0
     tries: int = 8
     longest_delay: float = 10.0
@@ -65,11 +67,10 @@ class ChainReader:
     ours: frozenset[str]
     finality: Finality
     limits: Limits = field(default_factory=Limits)
+    proofs: bool = False
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    requests: int = 0
     _size: int = 0
     _well: int = 0
-    _next_at: float = 0.0
     _random: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311  # spreads delays
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
@@ -89,8 +90,8 @@ class ChainReader:
     @property
     def _most(self) -> int:
         return (
-            min(self.limits.most_blocks, self.limits.most_native_blocks)
-            if self._has_native
+            min(self.limits.most_blocks, self.limits.most_single_blocks)
+            if self._has_native or self.proofs
             else self.limits.most_blocks
         )
 
@@ -134,22 +135,19 @@ class ChainReader:
     async def settled(self) -> Block:
         """Return the newest block that counts as settled, by the word of the node that is furthest behind."""
         tag = self.finality if isinstance(self.finality, Tag) else None
-        heads = [await self._patiently(lambda node=node: self._there(node, tag)) for node in self.nodes]  # type: ignore[misc]  # a default binds the node of this round
+        heads = [await self._patiently(lambda node=node: self._block(node, tag)) for node in self.nodes]  # type: ignore[misc]  # a default binds the node of this round
         number = min(head.number for head in heads)
         if tag is None:
             assert isinstance(self.finality, int)
             number = max(number - self.finality, 0)
         return await self.block(number)
 
-    async def _there(self, node: Node, at: int | Tag | None) -> Block:
-        found = await node.block(at)
-        if found is None:
-            raise NodeBusy(f"{node.name} has no block {at if at is not None else 'at all'}", node=node.name)
-        return found
+    async def _block(self, node: Node, at: int | Tag | None) -> Block:
+        return _there(await node.block(at), node, at)
 
     async def block(self, number: int) -> Block:
         """Return the block of this number, on which all nodes agree."""
-        return await self._agreed(f"block {number}", lambda node: self._there(node, number))
+        return await self._agreed(f"block {number}", lambda node: self._block(node, number))
 
     async def hash_at(self, number: int) -> str | None:
         """Return the hash of the block of this number; None when the chain is shorter now."""
@@ -173,7 +171,7 @@ class ChainReader:
                     attempt += 1
                     if attempt >= self.limits.tries:
                         raise
-                    await self._pause(attempt)
+                    await self.pause(attempt)
                 self._size, self._well = max((end - first + 1) // 2, 1), 0
             else:
                 self._grow()
@@ -181,9 +179,41 @@ class ChainReader:
 
     async def _stretch(self, first: int, end: int) -> Stretch:
         transfers = await self._transfers(first, end)
+        if self.proofs and self._contracts and self.ours:
+            return Stretch(first, await self._proved(first, end, transfers), transfers)
         block = await self.block(end)
         _check_last(transfers, block)
         return Stretch(first, block, transfers)
+
+    async def _proved(self, first: int, end: int, transfers: Sequence[Transfer]) -> Block:
+        """See that the blocks commit to exactly these transfers of tokens; return the last of them."""
+        headers = await asyncio.gather(*(self._header(number) for number in range(first, end + 1)))
+        check_chain([header.block for header in headers])
+        told: dict[int, list[Transfer]] = defaultdict(list)
+        for transfer in transfers:
+            if transfer.token != NATIVE:
+                told[transfer.block_number].append(transfer)
+        asked = [header for header in headers if header.may_have or header.block.number in told]
+        await asyncio.gather(*(self._prove(header, told[header.block.number]) for header in asked))
+        return headers[-1].block
+
+    async def _header(self, number: int) -> Header:
+        return await self._agreed(f"block {number}", lambda node: self._headed(node, number))
+
+    async def _headed(self, node: Node, number: int) -> Header:
+        found = await node.header(number, self._contracts, self.ours)
+        return _there(found, node, number)
+
+    async def _prove(self, header: Header, told: Sequence[Transfer]) -> None:
+        number = header.block.number
+        receipts = await self._agreed(f"block {number}", lambda node: self._receipts(node, header))
+        check_transfers(header, receipts, told, frozenset(self._contracts), self.ours)
+
+    async def _receipts(self, node: Node, header: Header) -> Receipts:
+        """Return the receipts to which the head of their block commits."""
+        receipts = _there(await node.receipts(header.block.number), node, header.block.number)
+        check_receipts(header, receipts)
+        return receipts
 
     def _grow(self) -> None:
         self._well += 1
@@ -213,21 +243,16 @@ class ChainReader:
 
     async def _native(self, first: int, last: int) -> list[Transfer]:
         scans = await asyncio.gather(*(self._agreed_scan(number) for number in range(first, last + 1)))
-        for (before, _), (after, _) in pairwise(scans):
-            if after.parent != before.hash:
-                raise NodeBusy(f"block {after.number} does not follow {before.number}: the chain is changing")
+        check_chain([block for block, _ in scans])
         return [transfer for _, transfers in scans for transfer in transfers]
 
     async def _agreed_scan(self, number: int) -> tuple[Block, list[Transfer]]:
         return await self._agreed(f"block {number}", lambda node: self._scan(node, number))
 
     async def _scan(self, node: Node, number: int) -> tuple[Block, list[Transfer]]:
-        scan = await node.native_scan(number, self.ours)
-        if scan is None:
-            raise NodeBusy(f"{node.name} has no block {number}", node=node.name)
+        scan = _there(await node.native_scan(number, self.ours), node, number)
         done = []
         for transfer in scan.asked:
-            self.requests += 1
             receipt = await node.receipt(transfer.tx_hash)
             if receipt is None or receipt.block_hash != scan.block.hash:
                 raise NodeBusy(f"{node.name} has no receipt of {transfer.tx_hash} in its block", node=node.name)
@@ -237,25 +262,36 @@ class ChainReader:
 
     async def lookup(self, tx_hash: str, settled: int) -> Found:
         """Return what the chain says of a transaction, and its transfers if it is in a block up to `settled`."""
-        receipt, sent = await self._agreed(f"transaction {tx_hash}", lambda node: self._look(node, tx_hash))
-        if receipt is None:
-            return Found(Transaction(tx_hash, State.UNKNOWN if sent is None else State.PENDING), ())
-        where = receipt.block_number, receipt.block_hash
-        if receipt.block_number > settled:
-            return Found(Transaction(tx_hash, State.PENDING, *where), ())
-        if not receipt.succeeded:
-            return Found(Transaction(tx_hash, State.FAILED, *where), ())
-        transfers = list(receipt.transfers)
-        if sent is not None and sent.value and sent.recipient is not None:
-            transfers.append(answers.native(tx_hash, sent, *where))
-        return Found(Transaction(tx_hash, State.DONE, *where), tuple(transfers))
+        for attempt in range(self.limits.tries):
+            found = await self._agreed(f"transaction {tx_hash}", lambda node: self._look(node, tx_hash, settled))
+            if found is not None:
+                return _found(tx_hash, *found)
+            unsettled = await self._unsettled(tx_hash)
+            if unsettled.block_number is None or unsettled.block_number > settled:
+                return Found(unsettled, ())
+            await self.pause(attempt)
+        raise NodeBusy(f"transaction {tx_hash} is and is not in a block up to {settled}")
 
-    async def _look(self, node: Node, tx_hash: str) -> tuple[Receipt | None, Sent | None]:
+    async def _look(self, node: Node, tx_hash: str, settled: int) -> tuple[Receipt, Sent | None] | None:
         receipt = await node.receipt(tx_hash)
-        if receipt is not None and receipt.transfers and not self._has_native:
+        if receipt is None or receipt.block_number > settled:
+            return None
+        if self.proofs:
+            header = await self._headed(node, receipt.block_number)
+            check_receipt(tx_hash, receipt, header, await self._receipts(node, header))
+        if receipt.transfers and not self._has_native:
             return receipt, None
-        self.requests += 1
         return receipt, await node.transaction(tx_hash)
+
+    async def _unsettled(self, tx_hash: str) -> Transaction:
+        """Return where a transaction is that no settled block has: waited for as long as one node knows it."""
+        for node in self.nodes:
+            receipt = await self._patiently(lambda node=node: node.receipt(tx_hash))  # type: ignore[misc]  # as above
+            if receipt is not None:
+                return Transaction(tx_hash, State.PENDING, receipt.block_number, receipt.block_hash)
+            if await self._patiently(lambda node=node: node.transaction(tx_hash)) is not None:  # type: ignore[misc]  # as above
+                return Transaction(tx_hash, State.PENDING)
+        return Transaction(tx_hash, State.UNKNOWN)
 
     async def _agreed(self, what: str, ask: Callable[[Node], Awaitable[T]], *, tries: int | None = None) -> T:
         """Return what all nodes say; asked again when they differ, since one may be a moment behind."""
@@ -264,7 +300,7 @@ class ChainReader:
             said = [await self._patiently(lambda node=node: ask(node), tries=tries) for node in self.nodes]  # type: ignore[misc]  # as above
             if all(answer == said[0] for answer in said):
                 return said[0]
-            await self._pause(attempt)
+            await self.pause(attempt)
         names = [node.name for node in self.nodes]
         raise ProvidersDisagree(f"{' and '.join(names)} say different things of {what}", nodes=names, what=what)
 
@@ -278,31 +314,38 @@ class ChainReader:
         for attempt in range(1, most + 1):
             try:
                 async with self._gate:
-                    await self._in_pace()
                     return await ask()
             except ChainUnavailable as error:
                 if attempt == most or (tries is not None and isinstance(error, NodeRefused)):
                     raise
-                await self._pause(attempt)
+                await self.pause(attempt)
         raise AssertionError("a try returns or raises")
 
-    async def _pause(self, attempt: int) -> None:
+    async def pause(self, attempt: int) -> None:
+        """Wait before something is tried again, longer each time."""
         longest = min(_FIRST_DELAY * 2**attempt, self.limits.longest_delay)
         await self.sleep(longest * (0.5 + self._random.random() / 2))
-
-    async def _in_pace(self) -> None:
-        """Wait for this request's turn, so that there are no more of them in a second than the limit has."""
-        self.requests += 1
-        now = asyncio.get_running_loop().time()
-        at = max(now, self._next_at)
-        self._next_at = at + 1 / self.limits.requests_per_second
-        if at > now:
-            await self.sleep(at - now)
 
     async def close(self) -> None:
         """Let go of the nodes."""
         for node in self.nodes:
             await node.close()
+
+
+def _found(tx_hash: str, receipt: Receipt, sent: Sent | None) -> Found:
+    where = receipt.block_number, receipt.block_hash
+    if not receipt.succeeded:
+        return Found(Transaction(tx_hash, State.FAILED, *where), ())
+    transfers = list(receipt.transfers)
+    if sent is not None and sent.value and sent.recipient is not None:
+        transfers.append(answers.native(tx_hash, sent, *where))
+    return Found(Transaction(tx_hash, State.DONE, *where), tuple(transfers))
+
+
+def _there(found: T | None, node: Node, at: int | Tag | None) -> T:
+    if found is None:
+        raise NodeBusy(f"{node.name} has no block {at if at is not None else 'at all'}", node=node.name)
+    return found
 
 
 def _check_last(transfers: Sequence[Transfer], block: Block) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from reconciler.chains import Chain
 from reconciler.errors import ChainUnavailable, ReconciliationConflict, ReorganisedTooDeep
@@ -21,6 +21,8 @@ from reconciler.store import ChainStore, Cursor, Scope
 from reconciler.transfers import Expectation, Transfer
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MOST_CONFLICTS: Final = 20
 PENDING_AT_ONCE: Final = 500
@@ -63,12 +65,18 @@ class Reconciler:
             ReconciliationConflict: another process moves the cursor.
             ChainUnavailable, ProvidersDisagree: the chain can't be read.
         """
-        for _ in range(MOST_CONFLICTS):
+        return await self._until_the_same(lambda: self._blocks(first, last, move))
+
+    async def _until_the_same(self, compare: Callable[[], Awaitable[T]]) -> T:
+        said = ""
+        for attempt in range(MOST_CONFLICTS):
             try:
-                return await self._blocks(first, last, move)
+                return await compare()
             except _Changed as changed:
-                log.info("%s: %s; reading it again", self.chain.name, changed.message)
-        raise ChainUnavailable(f"{self.chain.name}: blocks {first} to {last} change each time that they are read")
+                said = changed.message
+                log.info("%s: %s; reading it again", self.chain.name, said)
+                await self.reader.pause(attempt)
+        raise ChainUnavailable(f"{self.chain.name} changes each time that it is read: {said}")
 
     async def _blocks(self, first: int, last: int, move: Cursor | None) -> tuple[Stretch, Compared]:
         stretch = await self.reader.read(first, last)
@@ -88,7 +96,10 @@ class Reconciler:
         if not some:
             return None
         tx_hashes = sorted({expectation.tx_hash for expectation in some})
-        compared = await self._until_written(lambda: self._compare({tx: [] for tx in tx_hashes}, None, None))
+        groups: dict[str, list[Transfer]] = {tx_hash: [] for tx_hash in tx_hashes}
+        compared = await self._until_the_same(
+            lambda: self._until_written(lambda: self._compare(groups, None, None)),
+        )
         return some[-1].entry_id, compared
 
     async def _until_written(
@@ -118,6 +129,7 @@ class Reconciler:
             expected[expectation.tx_hash].append(expectation)
             count += 1
         matchings = await self._matchings(tx_hashes, expected, groups)
+        await self._check_unknown(matchings)
         findings = [finding for matching in matchings for finding in matching.findings]
         scope = Scope(names=names, tx_hashes=tx_hashes, expected=count, blocks=blocks)
         rows = await self.store.write(chain_id, scope, findings, move=move)
@@ -162,21 +174,45 @@ class Reconciler:
             raise _Changed(f"transaction {tx_hash} has left its block")
         return match(transaction, expected, {*found, *transfers}, self.terms)
 
+    async def _check_unknown(self, matchings: Sequence[Matching]) -> None:
+        """See that no transaction is said to be unknown whose block, where it was found before, is still there."""
+        unknown = {
+            finding.transaction.tx_hash
+            for matching in matchings
+            for finding in matching.findings
+            if finding.transaction is not None and finding.transaction.state is State.UNKNOWN
+        }
+        places = await self.store.places(self.chain.chain_id, unknown) if unknown else {}
+        for tx_hash, (number, block_hash) in places.items():
+            if await self.reader.hash_at(number) == block_hash:
+                raise _Changed(f"block {number} is what it was, but of its transaction {tx_hash} nothing is said")
+
     async def walk_back(self, cursor: Cursor) -> Cursor | None:
         """Return None if the cursor's block is still there; if not, go back to one that is, and return it.
 
         Raises:
+            ChainUnavailable: the chain ends before the cursor, and nothing shows that it is another one.
             ReorganisedTooDeep: none of the blocks where the cursor has been is there any more.
         """
-        if await self.reader.hash_at(cursor.number) == cursor.hash:
+        found = await self.reader.hash_at(cursor.number)
+        if found == cursor.hash:
             return None
+        is_shorter = found is None
         for mark in await self.store.marks(self.chain.chain_id):
-            if mark.number < cursor.number and await self.reader.hash_at(mark.number) == mark.hash:
+            if mark.number >= cursor.number or (found := await self.reader.hash_at(mark.number)) is None:
+                continue
+            if found == mark.hash:
+                if is_shorter:
+                    raise ChainUnavailable(
+                        f"{self.chain.name}: there is no block {cursor.number} now, which was compared, and block "
+                        f"{mark.number} is what it was: the node is behind"
+                    )
                 log.warning(
                     "%s: block %d is another one now: going back to %d", self.chain.name, cursor.number, mark.number
                 )
                 await self.store.rewind(self.chain.chain_id, cursor, mark)
                 return mark
+            is_shorter = False
         raise ReorganisedTooDeep(
             f"{self.chain.name}: no block that was compared is on the chain any more, as far back as they are kept",
             chain=self.chain.name,

@@ -125,6 +125,12 @@ class ChainStore:
         """Return what holds of the transactions in these blocks."""
         return [_row(found) for found in await self._fetch(statements.IN_BLOCKS, chain_id, first, last)]
 
+    async def places(self, chain_id: int, tx_hashes: Collection[str]) -> dict[str, Cursor]:
+        """Return the blocks in which these transactions were found to be, of those that were found."""
+        found = await self._fetch(statements.OF_TRANSACTIONS, chain_id, list(tx_hashes))
+        placed = (row for row in found if row["block_hash"] is not None)
+        return {row["tx_hash"]: Cursor(row["block_number"], row["block_hash"]) for row in placed}
+
     async def lacking(self, chain_id: int, recipients: Collection[str], limit: int) -> list[Row]:
         """Return transfers to these addresses that no entry names and that nobody has seen to, the oldest first."""
         found = await self._fetch(statements.LACKING, chain_id, list(recipients), limit)

@@ -5,6 +5,7 @@ is answered is read by `answers`: web3's own models refuse blocks of some chains
 mistakes on. Retrying is the reader's, who knows what can be asked otherwise.
 """
 
+import asyncio
 import sys
 from collections.abc import Collection, Sequence
 from typing import Any, Final
@@ -21,10 +22,21 @@ from web3.types import RPCEndpoint  # noqa: E402
 # A library of theirs lets Python recurse 100,000 deep: then nested JSON ends the process instead of being refused.
 sys.setrecursionlimit(_DEPTH)
 
-from reconciler import answers  # noqa: E402
+from reconciler import answers, commitments  # noqa: E402
 from reconciler.chains import Tag  # noqa: E402
 from reconciler.errors import AnchorKeyInvalid  # noqa: E402
-from reconciler.provider import Block, Fees, NativeScan, NodeBusy, NodeRefused, Receipt, Sent, Signed  # noqa: E402
+from reconciler.provider import (  # noqa: E402
+    Block,
+    Fees,
+    Header,
+    NativeScan,
+    NodeBusy,
+    NodeRefused,
+    Receipt,
+    Receipts,
+    Sent,
+    Signed,
+)
 from reconciler.transfers import Transfer  # noqa: E402
 
 _MOST_FILTERED: Final = 250
@@ -40,10 +52,13 @@ _KNOWN_WORDS: Final = ("already known", "already imported", "known transaction")
 
 
 class Web3Node:
-    """A node at an HTTP address, which is never shown whole: it may hold a key."""
+    """A node at an HTTP address, which is never shown whole: it may hold a key. `requests` counts them."""
 
-    def __init__(self, url: str, *, timeout: float = 20.0) -> None:
+    def __init__(self, url: str, *, timeout: float = 20.0, requests_per_second: float = 1e6) -> None:
+        self.requests = 0
         self._name = _place(url)
+        self._apart = 1 / requests_per_second
+        self._next_at = 0.0
         self._provider = AsyncHTTPProvider(
             url,
             request_kwargs={"timeout": aiohttp.ClientTimeout(total=timeout)},
@@ -65,7 +80,8 @@ class Web3Node:
     async def block(self, at: int | Tag | None) -> Block | None:
         """Return a block's head."""
         found = await self._ask("eth_getBlockByNumber", _at(at), False)
-        return None if found is None else self._checked(answers.block, found)
+        number = at if isinstance(at, int) else None
+        return None if found is None else self._checked(lambda said: answers.block(said, number), found)
 
     async def token_transfers(
         self, first: int, last: int, tokens: Collection[str], ours: Collection[str]
@@ -87,12 +103,25 @@ class Web3Node:
     async def native_scan(self, number: int, ours: Collection[str]) -> NativeScan | None:
         """Return a block's native transfers."""
         found = await self._ask("eth_getBlockByNumber", hex(number), True)
-        return None if found is None else self._checked(lambda value: answers.native_scan(value, ours), found)
+        return None if found is None else self._checked(lambda said: answers.native_scan(said, number, ours), found)
 
     async def receipt(self, tx_hash: str) -> Receipt | None:
         """Return what became of a transaction."""
         found = await self._ask("eth_getTransactionReceipt", tx_hash)
-        return None if found is None else self._checked(answers.receipt, found)
+        return None if found is None else self._checked(lambda said: answers.receipt(said, tx_hash), found)
+
+    async def header(self, number: int, tokens: Collection[str], ours: Collection[str]) -> Header | None:
+        """Return a block's head, its hash found to be that of its fields."""
+        found = await self._ask("eth_getBlockByNumber", hex(number), False)
+        if found is None:
+            return None
+        header: Header = self._checked(lambda said: commitments.header(said, number, tokens, ours), found)
+        return header
+
+    async def receipts(self, number: int) -> Receipts | None:
+        """Return all receipts of a block."""
+        found = await self._ask("eth_getBlockReceipts", hex(number))
+        return None if found is None else self._checked(commitments.receipts, found)
 
     async def transaction(self, tx_hash: str) -> Sent | None:
         """Return a transaction."""
@@ -135,6 +164,7 @@ class Web3Node:
 
     async def _ask(self, method: str, *params: Any) -> Any:
         """Return a result as JSON has it; what does not come to one is `NodeBusy` or `NodeRefused`."""
+        await self._turn()
         try:
             answer: Any = await self._provider.make_request(RPCEndpoint(method), list(params))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
@@ -145,6 +175,15 @@ class Web3Node:
         if (refusal := answer.get("error")) is not None:
             raise self._refused(method, refusal)
         return answer["result"]
+
+    async def _turn(self) -> None:
+        """Wait for a request's turn, so that there are no more of them in a second than there may be."""
+        self.requests += 1
+        now = asyncio.get_running_loop().time()
+        at = max(now, self._next_at)
+        self._next_at = at + self._apart
+        if at > now:
+            await asyncio.sleep(at - now)
 
     def _refused(self, method: str, refusal: Any) -> NodeBusy | NodeRefused:
         code, said = (refusal.get("code"), refusal.get("message")) if isinstance(refusal, dict) else (None, refusal)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from events.money import UNITS_PER_WHOLE
 from projections.database import Database
 from projections.migrate import upgrade
 from reconciler.chains import NATIVE, Token, known
@@ -20,11 +19,9 @@ from reconciler.reconcile import Reconciler
 from reconciler.service import ReconcilerService
 from reconciler.store import ChainStore
 from reconciler.transfers import Transfer
-from reconciler.web3_chain import Web3Node
-from tests.reconciler.proxy import Proxy
 from tests.reconciler.samples import ETH, OTHER, STRANGER, VAULT, entry
-from tests.reconciler.test_node import OURS, UNHURRIED, at_once, read_all, reader_of
-from tests.reconciler.worlds import Anvil, Fake, FaultyNode
+from tests.reconciler.test_node import OURS, UNHURRIED, at_once
+from tests.reconciler.worlds import Fake, FaultyNode
 from tests.support.stack import Stack
 
 PATIENT = replace(UNHURRIED, tries=60, most_blocks=6)
@@ -149,21 +146,3 @@ async def test_killed_again_and_again_while_blocks_are_replaced_it_finds_what_is
     assert gone == {tx for tx in named if tx not in there}
     await service.reconciler.store.close()
     await store.close()
-
-
-async def test_behind_a_proxy_that_fails_in_every_way_no_transfer_of_a_real_node_is_lost(anvil: Anvil) -> None:
-    usdc = Token(asset="USDC", address=anvil.deploy(6), decimals=6)
-    first = anvil.head() + 1
-    paid = [anvil.pay(usdc.name, STRANGER, VAULT, number) for number in range(1, 8)]
-    paid += [anvil.pay(NATIVE, STRANGER, VAULT, UNITS_PER_WHOLE)]
-    seen: Counter[str] = Counter()
-    for seed in range(12):
-        proxy = Proxy(anvil.url, seed)
-        async with proxy.serving() as url:
-            node = Web3Node(url, timeout=5)
-            limits = replace(UNHURRIED, tries=40)
-            found = await read_all(reader_of([node], [usdc, ETH], limits=limits), first, anvil.head())
-            await node.close()
-        assert [t.tx_hash for t in found] == paid, seed
-        seen.update(proxy.done)
-    assert {"drop", "error", "busy", "cut", "delay", "limit"} <= seen.keys()

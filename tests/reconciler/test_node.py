@@ -107,6 +107,45 @@ async def test_blocks_are_told_by_number_and_by_tag(world: World) -> None:
             assert (await reader_of([node], [ETH], finality=finality).settled()).number == number
 
 
+async def test_a_block_commits_to_its_receipts(world: World) -> None:
+    usdc = world.deploy(6)
+    paid = world.pay(usdc, STRANGER, VAULT, 5)
+    at = world.head()
+    world.pay(usdc, STRANGER, OTHER, 6)
+    last = world.head()
+    async with node_of(world) as node:
+        header, receipts = await node.header(at, [usdc], OURS), await node.receipts(at)
+        assert header
+        assert receipts
+        assert (header.block, header.may_have) == (await node.block(at), True)
+        assert (header.receipts_root, header.transactions) == (receipts.root, (paid,))
+        assert receipts.of == {paid: await node.receipt(paid)}
+        other, others = await node.header(last, [usdc], OURS), await node.receipts(last)
+        assert other
+        assert others
+        assert not other.may_have
+        assert other.receipts_root == others.root != receipts.root
+        assert await node.header(last + 1, [usdc], OURS) is None
+        assert await node.receipts(last + 1) is None
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 16, 17, 127, 128, 129, 300])
+async def test_the_receipts_of_blocks_of_any_size_have_the_root_that_a_real_node_says(
+    anvil: Anvil, count: int
+) -> None:
+    anvil.send(STRANGER, VAULT)
+    anvil.ask("evm_setAutomine", False)
+    for _ in range(count):
+        anvil.ask("eth_sendTransaction", {"from": STRANGER, "to": VAULT, "value": "0x1", "gas": hex(21_000)})
+    anvil.mine()
+    anvil.ask("evm_setAutomine", True)
+    async with node_of(anvil) as node:
+        header, receipts = await node.header(anvil.head(), [], []), await node.receipts(anvil.head())
+    assert header
+    assert receipts
+    assert (len(receipts.of), receipts.root) == (count, header.receipts_root)
+
+
 async def test_a_reorganisation_changes_hashes_and_takes_transactions_away(world: World) -> None:
     usdc = world.deploy(6)
     world.mine(3)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from reconciler.chains import NATIVE, Tag
-from reconciler.provider import Block, NativeScan, Node, NodeBusy, NodeRefused, Receipt, Sent
+from reconciler.provider import Block, Header, NativeScan, Node, NodeBusy, NodeRefused, Receipt, Receipts, Sent
 from reconciler.transfers import NATIVE_INDEX, Transfer
 from reconciler.web3_chain import Web3Node
 from tests.reconciler.samples import an_address
@@ -62,6 +62,11 @@ def _words(*values: int | str) -> str:
     return "".join(f"{int(value, 16) if isinstance(value, str) else value:064x}" for value in values)
 
 
+def called(method: str, *values: int | str) -> str:
+    """Return the data of a call of the token's contract."""
+    return _compiled()[1][method] + _words(*values)
+
+
 @dataclass
 class Anvil:
     """The real node of the stack."""
@@ -95,7 +100,7 @@ class Anvil:
         return self.ask("eth_getTransactionReceipt", tx_hash)
 
     def call(self, token: str, sender: str, method: str, *values: int | str) -> str:
-        return self.send(sender, token, _compiled()[1][method] + _words(*values))
+        return self.send(sender, token, called(method, *values))
 
     def deploy(self, decimals: int, fee: int = 0) -> str:
         tx_hash = self.send(an_address(0xD0), None, _compiled()[0] + _words(decimals, fee))
@@ -251,6 +256,29 @@ class FakeNode:
     async def receipt(self, tx_hash: str) -> Receipt | None:
         found = self._find(tx_hash)
         return found and Receipt(found[0].number, found[0].hash, found[2], found[3])
+
+    async def header(self, number: int, tokens: Collection[str], ours: Collection[str]) -> Header | None:
+        found = self._at(number)
+        if found is None:
+            return None
+        has = any(
+            t.token in tokens and {t.sender, t.recipient} & {*ours} for _, _, ts in found.sent.values() for t in ts
+        )
+        return Header(Block(found.number, found.hash, found.parent), self._root(found), tuple(found.sent), has)
+
+    @staticmethod
+    def _root(block: FakeBlock) -> str:
+        said = repr([(succeeded, transfers) for _, succeeded, transfers in block.sent.values()])
+        return "0x" + hashlib.sha256(said.encode()).hexdigest()
+
+    async def receipts(self, number: int) -> Receipts | None:
+        found = self._at(number)
+        if found is None:
+            return None
+        return Receipts(
+            self._root(found),
+            {tx: Receipt(number, found.hash, done, transfers) for tx, (_, done, transfers) in found.sent.items()},
+        )
 
     async def transaction(self, tx_hash: str) -> Sent | None:
         found = self._find(tx_hash)
