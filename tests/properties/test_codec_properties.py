@@ -53,8 +53,9 @@ def _as_avro(value: Any) -> dict[str, Any]:
     for name in MONEY:
         if record.get(name) is not None:
             record[name] = money.to_bytes(record[name])
-    if "entries" in record:
-        record["entries"] = [_as_avro(entry) for entry in record["entries"]]
+    for name in ("entries", "locks"):
+        if name in record:
+            record[name] = [_as_avro(item) for item in record[name]]
     return record
 
 
@@ -96,7 +97,7 @@ def test_the_payload_hash_tells_every_field_of_the_payload(command: Command, dat
     other = data.draw(some.of(type(command)))
     name = data.draw(st.sampled_from(command._fields))
     changed = command._replace(**{name: getattr(other, name)})
-    same = changed == command or name in ("command_id", "reply_key", "lock_token", "dry_run")
+    same = changed == command or name in ("command_id", "reply_key", "lock_token", "locks", "dry_run")
     assert (payload_hash(changed) == payload_hash(command)) == same
 
 
