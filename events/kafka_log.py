@@ -19,7 +19,7 @@ from events.clients import KafkaClients, is_fatal
 from events.errors import CommandsExpired, Fenced
 from events.follow import Ends, PartitionReader, Record, headers_of, place
 from events.log import Aborted, LogLost, Outgoing, Polled
-from events.membership import GroupProtocol, member_settings, prepare_group
+from events.membership import SESSION_TIMEOUT_MS, GroupProtocol, member_settings, prepare_group
 from events.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ _ANSWER: Final = 6.0
 _REFUSALS: Final = frozenset(
     {KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS}
 )
+_UNRELEASED: Final = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
 _QUEUE_FULL_TRIES: Final = 600
 
 
@@ -106,6 +107,13 @@ class KafkaLog:
             )
         if error.code() == KafkaError.FENCED_INSTANCE_ID:
             raise Fenced(f"another handler goes by the instance name {self._member}", instance=self._member)
+        if _UNRELEASED in error.str():
+            raise LogLost(
+                f"the session of the last handler of the name {self._member} is not over. It ends by itself, "
+                f"{SESSION_TIMEOUT_MS // 1000} s after that handler; if it lasts a minute: docs/operations.md, "
+                "A group that lets nobody in",
+                instance=self._member,
+            )
         if is_fatal(error):
             raise _lost("poll", KafkaException(error))
         log.warning("commands: %s", error.str())

@@ -231,6 +231,15 @@ def test_the_fenced_writer_can_not_begin_anew(harness: Harness, member: Member) 
     eventually(lambda: harness.visible(harness.topics.events) == [b"before"])
 
 
+@pytest.mark.stack
+@pytest.mark.parametrize("harness", [GroupProtocol.CONSUMER], indirect=True)
+def test_a_name_that_is_not_free_yet_says_so(harness: Harness, member: Member) -> None:
+    """Of the consumer protocol alone: in the other one the newcomer takes the place."""
+    second = Member(harness.log())
+    with pytest.raises(LogLost, match="is not over"):
+        second.until(lambda m: m.owned == ALL, member)
+
+
 def test_partitions_move_to_a_second_member_after_the_first_gave_them_up(harness: Harness, member: Member) -> None:
     second = Member(harness.log("b"))
     second.until(lambda m: len(m.owned) == PARTITIONS // 2 and len(member.owned) == PARTITIONS // 2, member)
