@@ -13,14 +13,14 @@ from hypothesis import settings
 import partita.stack
 from partita.settings import Settings
 from partita.stack import ALL_PARTS, CORE_PARTS
-from tests.support.stack import NativeStack, Stack, container_stack, engine_answers, native_stack
+from tests.support.stack import NativeStack, Stack, container_stack, end_leftovers, engine_answers, native_stack
 
 settings.register_profile("partita", deadline=None)  # a busy machine is no fault
 settings.load_profile("partita")
 
 _STACK_FIXTURES = {"stack", "full_stack", "own_stack", "own_immudb"}
-_WORKERS_END_WITHIN = 40
-"""Seconds that the workers of a session that is interrupted have to take their stacks down."""
+_WORKERS_END_WITHIN = 20
+"""Seconds that the workers of a session that is interrupted have to end what they started."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,6 +39,12 @@ def pytest_configure(config: pytest.Config) -> None:
         from xdist.workermanage import NodeManager  # noqa: PLC0415  # a session in one process can do without
 
         NodeManager.EXIT_TIMEOUT = _WORKERS_END_WITHIN
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the stacks of workers that had to end before they could do it."""
+    if config.pluginmanager.hasplugin("dsession"):
+        end_leftovers(config._tmp_path_factory.getbasetemp().parent)  # type: ignore[attr-defined]  # as xdist does
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
