@@ -86,6 +86,7 @@ from projections.errors import (
     InvalidPointInTime,
     ReadModelBehind,
     ReadModelUnavailable,
+    TablesOutdated,
     TreeDamaged,
 )
 from projections.immudb.audit import AuditReceipt, AuditTrail, InvalidAuditRecord, Verification, VerificationStatus
@@ -236,6 +237,7 @@ __all__ = [
     "SchemaIncompatible",
     "Settings",
     "ShownEntry",
+    "TablesOutdated",
     "Token",
     "TopicMissing",
     "TreeDamaged",

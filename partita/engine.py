@@ -47,7 +47,7 @@ from partita.results import (
     from_row,
     hold_change_of,
 )
-from partita.settings import Settings
+from partita.settings import Settings, one_database
 from projections.errors import AccountNotInReadModel
 from projections.proofs.queries import CheckpointRow
 from projections.records import AccountRow, BatchRow, HoldPage, HoldStatus
@@ -96,10 +96,10 @@ class LedgerEngine:
         named: dict[str, Any] = {
             "kafka_bootstrap": kafka_bootstrap,
             "schema_registry_url": schema_registry_url,
-            "postgres_url": postgres_url,
             "ledger": ledger,
         }
-        self.settings = settings or Settings(**{name: value for name, value in named.items() if value is not None})
+        given = {name: value for name, value in named.items() if value is not None}
+        self.settings = settings or Settings(**given, **(one_database(postgres_url) if postgres_url else {}))
         self._connection = Connection(self.settings)
         self._locks = Locks(
             self._connection.ask, lock_manager or LockManager(), patience=self.settings.outcome_timeout

@@ -23,7 +23,7 @@ from partita.audit import secret
 from partita.engine import LedgerEngine
 from partita.input import Asking
 from partita.results import LedgerEntry, entry_of, from_row
-from partita.settings import Settings
+from partita.settings import Settings, one_database
 from partita.wiring import Wiring
 from projections.errors import ReadModelBehind
 from projections.immudb.errors import ImmudbTampered, MirrorBehind
@@ -66,7 +66,8 @@ class HybridConfig:
     def settings(self) -> Settings:
         """Return settings with these; raises pydantic's `ValidationError` for what can't be."""
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "receipt_timeout"}
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        database = one_database(self.postgres_url) if self.postgres_url is not None else {}
+        return Settings(**{name: value for name, value in given.items() if value is not None} | database)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

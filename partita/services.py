@@ -24,6 +24,7 @@ from projections.mirror import MIRROR, ImmudbMirror
 from projections.proofs.following import follow_checkpoints
 from projections.proofs.projection import PROOFS, Proofs
 from projections.rebuild.results import Rebuilt, Step
+from projections.roles import Access
 from projections.service import Progress, run_projection
 from projections.snapshots.projection import SNAPSHOTS, Snapshots
 from projections.store import Projection
@@ -59,7 +60,7 @@ def _checkpoints(wiring: Wiring, count: int, stop: asyncio.Event, instance: str)
     return follow_checkpoints(
         wiring.clients,
         wiring.topics,
-        wiring.database,
+        wiring.database(Access.PROJECT),
         wiring.verifiers,
         origin=wiring.settings.origin,
         partition_count=count,
@@ -140,23 +141,26 @@ async def project(
     instance: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Progress:
-    """Migrate the read model's tables, then run the projection of this name until SIGTERM or SIGINT.
+    """Run the projection of this name until SIGTERM or SIGINT.
+
+    The read model's tables are migrated before; if its roles have addresses of their own, they must be there.
 
     Raises:
         LedgerError: what waiting does not mend.
     """
-    from projections.migrate import upgrade  # noqa: PLC0415  # Alembic is not in the plain install
+    from projections.migrate import check_version, upgrade  # noqa: PLC0415  # Alembic is not in the plain install
 
     stop = _stop_event()
     with _instance(wiring.settings, name, instance) as instance_name, ExitStack() as stack:
         projection = await asyncio.to_thread(stack.enter_context, PROJECTIONS[name].open(wiring))
         count = await asyncio.to_thread(wiring.ensure_topics)
-        await upgrade(wiring.database)
+        database = wiring.database(Access.PROJECT)
+        await (check_version if wiring.settings.has_database_roles else upgrade)(database)
         projecting = run_projection(
             wiring.clients,
             wiring.topics,
             wiring.event_codec,
-            wiring.database,
+            database,
             projection,
             ledger=wiring.settings.ledger,
             stop=stop,
@@ -180,7 +184,7 @@ async def rebuild(
             wiring.clients,
             wiring.topics,
             wiring.event_codec,
-            wiring.database,
+            wiring.database(Access.MIGRATE),
             projection,
             ledger=wiring.settings.ledger,
             accept_differences=accept_differences,
@@ -196,7 +200,7 @@ async def drop_rebuilt(name: str, wiring: Wiring, *, old: bool) -> list[str]:
     from projections.rebuild.run import drop_new, drop_old  # noqa: PLC0415  # as in `project`
 
     with PROJECTIONS[name].open(wiring) as projection:
-        return await (drop_old if old else drop_new)(wiring.database, projection)
+        return await (drop_old if old else drop_new)(wiring.database(Access.MIGRATE), projection)
 
 
 async def _together(

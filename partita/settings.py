@@ -19,6 +19,7 @@ from events.membership import GroupProtocol
 from events.money import SCALE
 from events.topics import Topics
 from partita.keys import SigningKeys
+from projections.roles import Access
 
 IMMUDB_PORT: Final = 3322
 
@@ -35,6 +36,11 @@ def _node(url: SecretStr) -> SecretStr:
     if not url.get_secret_value().startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
     return url
+
+
+def one_database(url: SecretStr | str) -> dict[str, Any]:
+    """Return the settings of one who has named a database: it is for every role, whatever the environment says."""
+    return {"postgres_url": url} | {f"postgres_{access}_url": None for access in Access}
 
 
 class Settings(BaseSettings):
@@ -58,6 +64,9 @@ class Settings(BaseSettings):
         default={}, repr=False, description="Settings of the registry's client (JSON)."
     )
     postgres_url: SecretStr | None = Field(default=None, description="postgresql://user:password@host:port/database")
+    postgres_migrate_url: SecretStr | None = Field(default=None, description="The same, for `partita migrate`.")
+    postgres_project_url: SecretStr | None = Field(default=None, description="The same, for projections.")
+    postgres_read_url: SecretStr | None = Field(default=None, description="The same, for questions.")
 
     ledger: str = Field(
         default="ledger",
@@ -187,7 +196,7 @@ class Settings(BaseSettings):
             raise ValueError("must begin with http:// or https://")
         return value
 
-    @field_validator("postgres_url")
+    @field_validator("postgres_url", "postgres_migrate_url", "postgres_project_url", "postgres_read_url")
     @classmethod
     def _check_postgres(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
@@ -273,9 +282,23 @@ class Settings(BaseSettings):
         """Return the Schema Registry's address; raises `NotConfigured`."""
         return self.schema_registry_url or self._found("schema_registry_url")
 
-    def database_url(self) -> str:
-        """Return PostgreSQL's address, password included; raises `NotConfigured`."""
-        return self.postgres_url.get_secret_value() if self.postgres_url else self._found("postgres_url")
+    @property
+    def has_database_roles(self) -> bool:
+        """Whether those who migrate, project and read have addresses of their own."""
+        return any(self._url_of(access) for access in Access)
+
+    def database_url(self, access: Access | None = None) -> str:
+        """Return PostgreSQL's address for one of the roles, password included; raises `NotConfigured`."""
+        if url := (access and self._url_of(access)) or self.postgres_url:
+            return url.get_secret_value()
+        if access and self.has_database_roles:  # another database than that of the other roles is never guessed
+            name = f"PARTITA_POSTGRES_{access.upper()}_URL"
+            raise NotConfigured(f"neither {name} nor PARTITA_POSTGRES_URL is set", setting=name)
+        return self._found("postgres_url")
+
+    def _url_of(self, access: Access) -> SecretStr | None:
+        url: SecretStr | None = getattr(self, f"postgres_{access}_url")
+        return url
 
     def immudb_address(self) -> tuple[str, int]:
         """Return immudb's host and port; raises `NotConfigured`."""
@@ -317,8 +340,11 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """Return the environment for a child process that is to work on the same ledger."""
+        others = {name: value for name, value in os.environ.items() if not name.startswith("PARTITA_POSTGRES_")}
+        roles = {f"PARTITA_POSTGRES_{access.upper()}_URL": self._url_of(access) for access in Access}
         return {
-            **os.environ,
+            **others,
+            **{name: url.get_secret_value() for name, url in roles.items() if url},
             "PARTITA_KAFKA_BOOTSTRAP": self.bootstrap(),
             "PARTITA_SCHEMA_REGISTRY_URL": self.registry_url(),
             "PARTITA_POSTGRES_URL": self.database_url(),

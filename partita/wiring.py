@@ -35,6 +35,7 @@ from projections.immudb.trust import TrustFile
 from projections.immudb.verified import VerifiedDatabase
 from projections.proofs.queries import ProofReader
 from projections.queries import ReadModel
+from projections.roles import Access
 from reconciler.anchoring import Anchoring
 from reconciler.anchors import Anchor
 from reconciler.checkpoints import newest_checkpoints
@@ -108,11 +109,10 @@ class Wiring:
         """The codec of outcomes."""
         return OutcomeCodec(self.schema_ids, self.event_codec, self.registry.lookup)
 
-    @property
-    def database(self) -> Database:
-        """Where the read model is."""
+    def database(self, access: Access) -> Database:
+        """Return where the read model is, for one of its roles."""
         return Database(
-            url=self.settings.database_url(),
+            url=self.settings.database_url(access),
             schema=self.settings.postgres_schema,
             connect_timeout=self.settings.connect_timeout,
         )
@@ -155,7 +155,7 @@ class Wiring:
     def read_model(self, projection: str = BALANCES, *, connections: int = 4) -> ReadModel:
         """Return the read model, with the positions of a projection; it connects when it is asked something."""
         return ReadModel(
-            self.database,
+            self.database(Access.READ),
             connections=connections,
             timeout=self.settings.connect_timeout,
             projection=projection,
@@ -163,7 +163,7 @@ class Wiring:
 
     def proofs(self, reader: ReadModel) -> ProofReader:
         """Return what answers questions to the trees and checkpoints, by way of a read model."""
-        return ProofReader(reader, self.database.schema)
+        return ProofReader(reader, self.settings.postgres_schema)
 
     def receipts(self, reader: ReadModel) -> Receipts:
         """Return the maker of receipts; registers the schemas if they were not."""
@@ -179,7 +179,7 @@ class Wiring:
 
     async def _anchor_of(self, partition: int, index: int) -> dict[str, Any] | None:
         """Return the oldest anchor of a tree that has a leaf, as receipts have it; None when nothing was anchored."""
-        store = ChainStore(self.chain_database)
+        store = ChainStore(replace(self.database(Access.READ), schema=self.settings.chain_schema))
         try:
             if not await store.is_there():
                 return None
@@ -223,8 +223,12 @@ class Wiring:
 
     @property
     def chain_database(self) -> Database:
-        """Where the reconciler's tables are."""
-        return replace(self.database, schema=self.settings.chain_schema)
+        """Where the reconciler's tables are, for who makes and writes them: the roles are none of them."""
+        return Database(
+            url=self.settings.database_url(),
+            schema=self.settings.chain_schema,
+            connect_timeout=self.settings.connect_timeout,
+        )
 
     def chain_provider(self) -> ChainProvider:
         """Return the chain that the settings describe; raises `InvalidChain`."""

@@ -12,6 +12,24 @@ class ReadModelUnavailable(LedgerError):
     retriable = True
 
 
+class TablesOutdated(LedgerError):
+    """The tables are not there, or of another version, and who asks may not change them: `partita migrate` does.
+
+    `found` and `wanted` are versions of the tables; `found` is None when there are none.
+    """
+
+    def __init__(self, *, place: str, schema: str, found: str | None, wanted: str, is_newer: bool) -> None:
+        there = "not there" if found is None else f"of version {found}"
+        told = "they were made by a later Partita than this" if is_newer else "run `partita migrate`"
+        super().__init__(
+            f"the tables of {schema!r} in {place} are {there}, and are to be of version {wanted}: {told}",
+            place=place,
+            schema=schema,
+            found=found,
+            wanted=wanted,
+        )
+
+
 class ReadModelBehind(LedgerError):
     """The read model has not got to the wanted event within the wait, or has stopped before it.
 

@@ -4,8 +4,9 @@ Each is a role that can't log in; the users that services log in as are made mem
 or delete what is append-only: the rights are not granted, and a trigger refuses it even to the owner of the tables.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 APPEND_ONLY: Final = ("entries", "rejections", "changes", "batch_steps", "snapshot_balances", "checkpoints")
@@ -26,11 +27,22 @@ REPLACED: Final = (
 _LONGEST: Final = 63 - len("_migrate")
 
 
+class Access(StrEnum):
+    """For what somebody connects to the tables."""
+
+    MIGRATE = "migrate"
+    PROJECT = "project"
+    READ = "read"
+
+
 @dataclass(frozen=True, slots=True)
 class Roles:
     """The names of a ledger's roles, after its schema. Those of a long name are cut to what PostgreSQL takes."""
 
     schema: str
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self.migrate, self.project, self.read))
 
     @property
     def migrate(self) -> str:
@@ -51,20 +63,29 @@ class Roles:
 def grants(schema: str) -> Sequence[str]:
     """Return the statements that make the roles of a ledger and give them their rights, for a superuser to run.
 
-    They can be run again, and must be after a migration that makes a table.
+    They can be run again. Who reads may read the reconciler's tables too, if they are there.
     """
     roles = Roles(schema)
     return (
-        *(_role(name) for name in (roles.migrate, roles.project, roles.read)),
+        *(_role(name) for name in roles),
         f'CREATE SCHEMA IF NOT EXISTS "{schema}"',
         f'ALTER SCHEMA "{schema}" OWNER TO "{roles.migrate}"',
         _own_tables(schema, roles.migrate),
+        *rights(schema),
+        _read_chain(f"{schema}_chain", roles.read),
+        _may_make_schemas(roles.migrate),
+    )
+
+
+def rights(schema: str) -> Sequence[str]:
+    """Return the statements that give the roles their rights in the tables that there are, for their owner to run."""
+    roles = Roles(schema)
+    return (
         *_revokes(schema, roles),
         *(f'GRANT USAGE ON SCHEMA "{schema}" TO "{role}"' for role in (roles.project, roles.read)),
         *(f'GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO "{role}"' for role in (roles.project, roles.read)),
         *(_grant(schema, table, "INSERT", roles.project) for table in (*APPEND_ONLY, *GROWING)),
         *(_grant(schema, table, "INSERT, UPDATE", roles.project) for table in REPLACED),
-        _may_make_schemas(roles.migrate),
     )
 
 
@@ -107,4 +128,13 @@ def _grant(schema: str, table: str, rights: str, role: str) -> str:
     return (
         f"DO $$ BEGIN IF to_regclass('\"{schema}\".{table}') IS NOT NULL "
         f'THEN GRANT {rights} ON "{schema}".{table} TO "{role}"; END IF; END $$'
+    )
+
+
+def _read_chain(schema: str, role: str) -> str:
+    """Return a grant of what receipts show of anchors, in a schema that may not be there."""
+    return (
+        f"DO $$ BEGIN IF to_regnamespace('\"{schema}\"') IS NOT NULL THEN "
+        f'GRANT USAGE ON SCHEMA "{schema}" TO "{role}"; '
+        f'GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO "{role}"; END IF; END $$'
     )

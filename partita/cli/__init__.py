@@ -15,6 +15,7 @@ from partita.cli import (
     holds,
     immudb,
     keys,
+    migrating,
     rebuild,
     receipts,
     reconcile,
@@ -60,6 +61,7 @@ app.command("trial-balance")(history.trial_balance)
 app.command("replay")(replaying.replay_command)
 app.command()(rebuild.rebuild)
 app.command()(roles.roles)
+app.command()(migrating.migrate)
 app.command()(verify.verify)
 app.command()(receipts.receipt)
 app.command()(receipts.checkpoint)

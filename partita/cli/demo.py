@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
 import typer
-from pydantic import SecretStr
 from rich.live import Live
 from rich.table import Table
 
@@ -17,7 +16,7 @@ from partita.cli.output import Exit, Json, err, errors_told, out, print_json, un
 from partita.cli.stack import failures_told, stack_progress
 from partita.demo.story import Plan, Report, Screen, perform
 from partita.demo.traffic import Record
-from partita.settings import Settings
+from partita.settings import Settings, one_database
 
 _PARTS: Final = ("kafka", "registry", "postgres")
 _EVERY: Final = 0.2
@@ -77,7 +76,7 @@ def _perform(base: Settings, plan: Plan) -> Report:
     settings = Settings(
         kafka_bootstrap=found["kafka_bootstrap"],
         schema_registry_url=found["schema_registry_url"],
-        postgres_url=SecretStr(found["postgres_url"]),
+        **one_database(found["postgres_url"]),
     )
     screen = _RichScreen()
     with screen.live:

@@ -12,6 +12,7 @@ from partita.demo.traffic import Record, question_of
 from partita.wiring import Wiring
 from projections.checks import check_all
 from projections.database import Database
+from projections.roles import Access
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +32,9 @@ class Audit:
 async def audit(wiring: Wiring, record: Record, *, on_progress: Callable[[int], None]) -> Audit:
     """Read the whole log and the whole read model, and compare them with each other and with what was told."""
     from_log, log_audit = _read_log(wiring, record, on_progress)
-    from_postgres = list(await check_all(wiring.database))
-    from_postgres.append(await _same_balances(wiring.database, log_audit.accounts))
+    database = wiring.database(Access.READ)
+    from_postgres = list(await check_all(database))
+    from_postgres.append(await _same_balances(database, log_audit.accounts))
     return Audit(from_log=from_log, from_postgres=from_postgres, events=log_audit.events)
 
 

@@ -27,6 +27,7 @@ from projections.balances import BALANCES
 from projections.checks import checks_within
 from projections.comparison import Comparison, Difference
 from projections.mirror import MIRROR
+from projections.roles import Access
 
 ANSWER: Final = 30.0
 """Seconds for one answer of Kafka, and for batches in flight to be answered."""
@@ -87,7 +88,7 @@ async def verify(
     """
     began = time.monotonic()
     async with AsyncExitStack() as stack:
-        comparison = await stack.enter_async_context(Comparison(wiring.database))
+        comparison = await stack.enter_async_context(Comparison(wiring.database(Access.READ)))
         keys = verifiers or wiring.settings.signing_keys.verifiers()
         partitions = await asyncio.to_thread(wiring.partition_count)
         run = _Run(wiring, comparison, partitions, keys, to_micros(since) if since else 0, patience, on_progress)
@@ -128,7 +129,7 @@ class _Run:
         trees = await asyncio.to_thread(self._trees, open_from[0])
         await self._read((self.log, outcomes, trees), ends)
         in_flight = await asyncio.to_thread(self._in_flight, ends)
-        tables = await checks_within(self.comparison.connection, self.wiring.database.schema)
+        tables = await checks_within(self.comparison.connection, self.wiring.settings.postgres_schema)
         found: dict[str, Sequence[CheckResult]] = {
             "log": [*self._of_the_log(in_flight), outcomes.result()],
             "checkpoints": [trees.result()],

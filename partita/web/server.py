@@ -18,6 +18,7 @@ from partita.web.backend import Backend
 from partita.web.errors import AddressUnusable, UnsafeBinding
 from partita.web.tokens import Tokens
 from partita.wiring import Wiring
+from projections.roles import Access
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ async def serve(wiring: Wiring) -> None:
     settings = wiring.settings
     tokens = Tokens.read(settings.web_tokens_file) if settings.web_tokens_file else Tokens()
     check_binding(settings, tokens)
-    settings.bootstrap(), settings.registry_url(), settings.database_url()
+    settings.bootstrap(), settings.registry_url(), settings.database_url(Access.READ)
     async with LedgerEngine(settings=settings) as engine, wiring.read_model(connections=_CONNECTIONS) as reader:
         backend = Backend(engine=engine, read_model=reader, wiring=wiring)
         app = make_app(backend, tokens=tokens, most_requests=settings.web_most_requests, loopback_only=not tokens)

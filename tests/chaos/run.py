@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, Final
 
 from events.checks import CheckResult
+from projections.roles import Access
 from tests.chaos.bank import Bank
 from tests.chaos.checks import check_log, check_read_model, read_log
 from tests.chaos.fleet import Faults, Fleet
@@ -82,7 +83,7 @@ async def run(
             await fleet.befall(faults, on_fault)
             bank.closing = True
         audit = await asyncio.to_thread(read_log, ledger)
-        database = ledger.wiring().database
+        database = ledger.wiring().database(Access.READ)
         checks = [*check_log(audit, bank), *await check_read_model(audit, bank, database)]
     return Report(
         seed=seed,

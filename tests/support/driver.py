@@ -15,6 +15,7 @@ from events.money import to_units
 from events.types import CommandRejected, EntryPosted, PartitionOpened
 from partita import LedgerEngine, LedgerEntry, OutcomeUnknown, Rejected
 from projections.checks import check_all
+from projections.roles import Access
 from tests.support.services import Ledger
 
 ACCOUNTS = 50
@@ -140,6 +141,6 @@ async def _read_model_is_log(ledger: Ledger, engine: LedgerEngine, log_audit: Lo
     """The engine's own writes are awaited first, so the projection has caught up."""
     for account_id, account in log_audit.accounts.items():
         assert to_units(await engine.get_balance(account_id, timeout=60)) == account.balance("USD")
-    results = await check_all(ledger.wiring().database)
+    results = await check_all(ledger.wiring().database(Access.READ))
     assert [check for check in results if not check.ok] == []
     assert max(check.checked for check in results) >= entries

@@ -20,6 +20,7 @@ from events.follow import Ends
 from partita import LedgerEngine, Settings
 from partita.keys import SigningKeys
 from partita.wiring import Wiring
+from projections.roles import Access
 
 PARTITIONS = 4
 _UP = 60.0
@@ -143,11 +144,12 @@ class Ledger:
     def environment(self, **options: Any) -> dict[str, str]:
         """Return the settings as the environment of a process."""
         given = self.settings(**options)
-        url = given.postgres_url.get_secret_value() if given.postgres_url else ""
+        databases = ("postgres_url", *(f"postgres_{access}_url" for access in Access))
+        urls = {name.upper(): url.get_secret_value() for name in databases if (url := getattr(given, name))}
         values = {
+            **urls,
             "KAFKA_BOOTSTRAP": given.kafka_bootstrap,
             "SCHEMA_REGISTRY_URL": given.schema_registry_url,
-            "POSTGRES_URL": url,
             "LEDGER": given.ledger,
             "PARTITIONS": given.partitions,
             "STATE_DIR": given.state_dir,

@@ -63,6 +63,7 @@ OTHERS: list[LedgerError] = [
     partita.UnsafeTopic("not for ever", topic="ledger.events", setting="retention.ms", value="604800000"),
     partita.NotConfigured("not set", setting="PARTITA_KAFKA_BOOTSTRAP"),
     partita.ReadModelUnavailable("no answer", cause="refused"),
+    partita.TablesOutdated(place="host:1/db", schema="ledger", found=None, wanted="0007", is_newer=False),
     ReadModelBehind(partition=3, wanted=7, reached=None, waited=1.5),
     EntryNotFound("3-7"),
     AccountNotInReadModel("alice"),
