@@ -106,18 +106,19 @@ class Comparison(AbstractAsyncContextManager["Comparison"]):
 
     async def projections(self) -> list[str]:
         """Return the projections that were ever started."""
-        return [row["projection"] for row in await self._fetch(PROJECTIONS)]
+        return [row["projection"] for row in await self.fetch(PROJECTIONS)]
 
     async def halted(self) -> list[str]:
         """Return which partitions of which projections have stopped, and why."""
-        rows = await self._fetch(HALTED)
+        rows = await self.fetch(HALTED)
         return [f"{row['projection']}, partition {row['partition']}: {row['halted']}" for row in rows]
 
     async def next_sequences(self, projection: str) -> dict[int, int]:
         """Return, by partition, the sequence that a projection takes next; nothing when it was never started."""
-        return {row["partition"]: row["next_sequence"] for row in await self._fetch(READ, projection)}
+        return {row["partition"]: row["next_sequence"] for row in await self.fetch(READ, projection)}
 
-    async def _fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+    async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """Return the rows of a statement that has a place for the `schema`."""
         try:
             rows: Sequence[asyncpg.Record] = await self._pg.fetch(statement.format(schema=self._schema), *arguments)
         except (*LOST, asyncpg.PostgresError) as error:

@@ -27,6 +27,8 @@ from projections.balances import BALANCES
 from projections.checks import checks_within
 from projections.comparison import Comparison, Difference
 from projections.mirror import MIRROR
+from projections.proofs.audit import TileAudit
+from projections.proofs.projection import PROOFS
 from projections.roles import Access
 
 ANSWER: Final = 30.0
@@ -91,7 +93,9 @@ async def verify(
         comparison = await stack.enter_async_context(Comparison(wiring.database(Access.READ)))
         keys = verifiers or wiring.settings.signing_keys.verifiers()
         partitions = await asyncio.to_thread(wiring.partition_count)
-        run = _Run(wiring, comparison, partitions, keys, to_micros(since) if since else 0, patience, on_progress)
+        begin = to_micros(since) if since else 0
+        tiles = TileAudit(comparison.fetch, await comparison.next_sequences(PROOFS), begin)
+        run = _Run(wiring, comparison, partitions, keys, tiles, begin, patience, on_progress)
         if mirrored := await comparison.next_sequences(MIRROR):
             mirror = wiring.mirror()
             stack.callback(mirror.database.close)
@@ -107,6 +111,7 @@ class _Run:
     comparison: Comparison
     partitions: int
     verifiers: Sequence[Verifier]
+    tiles: TileAudit
     since: int
     """Microseconds since 1970."""
     patience: float
@@ -133,7 +138,7 @@ class _Run:
         found: dict[str, Sequence[CheckResult]] = {
             "log": [*self._of_the_log(in_flight), outcomes.result()],
             "checkpoints": [trees.result()],
-            "tables": [self._of_the_rows(), *tables],
+            "tables": [self._of_the_rows(), await self.tiles.result(), *tables],
         }
         if self.mirror is not None:
             found["mirror"] = [self.mirror.result()]
@@ -201,6 +206,7 @@ class _Run:
                     audit.take(stored)
             recent = [stored for stored in stretch if stored.event.recorded_at >= self.since]
             await self._compare(recent)
+            await self.tiles.take(stretch)
             if self.mirror is not None:
                 await asyncio.to_thread(self.mirror.take, recent)
             self.on_progress(Progress(self.log.events, max(total, self.log.events)))

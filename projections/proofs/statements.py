@@ -14,6 +14,21 @@ SELECT * FROM unnest($1::int[], $2::int[], $3::bigint[], $4::bytea[], $5::bigint
 ON CONFLICT (partition, level, number) DO UPDATE SET hashes = excluded.hashes
 WHERE octet_length(t.hashes) < octet_length(excluded.hashes)
 """
+WRONG_TILE: Final = """
+SELECT n.partition, n.level, n.number, n.hashes AS wanted, t.hashes AS found,
+    n.first_offset AS wanted_offset, t.first_offset AS found_offset
+FROM unnest($1::int[], $2::int[], $3::bigint[], $4::bytea[], $5::bigint[])
+    AS n(partition, level, number, hashes, first_offset)
+LEFT JOIN {schema}.tiles AS t USING (partition, level, number)
+WHERE t.hashes IS DISTINCT FROM n.hashes OR t.first_offset IS DISTINCT FROM n.first_offset
+ORDER BY n.partition, n.level, n.number LIMIT 1
+"""
+OTHER_TILE: Final = """
+SELECT t.partition, t.level, t.number FROM {schema}.tiles AS t
+LEFT JOIN unnest($1::int[], $2::int[], $3::bigint[]) AS n(partition, level, count) USING (partition, level)
+WHERE t.number NOT BETWEEN 0 AND coalesce(n.count, 0) - 1
+ORDER BY t.partition, t.level, t.number LIMIT 1
+"""
 PUT_CHECKPOINTS: Final = """
 INSERT INTO {schema}.checkpoints (partition, tree_size, root, note, public_key, published_at)
 SELECT * FROM unnest($1::int[], $2::bigint[], $3::bytea[], $4::text[], $5::text[], $6::timestamptz[])

@@ -9,11 +9,14 @@ import asyncpg
 import pytest
 
 from events.checkpoint import Checkpoint, Signer, Verifier, origin_of, sign
-from events.follow import find_event
+from events.checks import CheckResult
+from events.follow import StoredEvent, find_event, read_all
 from events.merkle import leaf_hash, root_of, verify_consistency, verify_inclusion
+from projections.comparison import Comparison
 from projections.errors import PartitionsHalted, TreeDamaged
+from projections.proofs.audit import TileAudit
 from projections.proofs.following import CHECKPOINTS, follow_checkpoints
-from projections.proofs.projection import Proofs
+from projections.proofs.projection import PROOFS, Proofs
 from projections.proofs.queries import ProofReader
 from projections.queries import ReadModel
 from tests.projections.conftest import projecting
@@ -227,3 +230,83 @@ async def test_checkpoints_are_append_only(ledger: TestLedger, log: Log, reader:
     for statement in ("UPDATE checkpoints SET note = ''", "DELETE FROM checkpoints", "TRUNCATE checkpoints"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
             await ledger.execute(statement)
+
+
+WRONG = {
+    "a hash of a full tile": (
+        "UPDATE tiles SET hashes = set_byte(hashes, 33, 255 - get_byte(hashes, 33)) WHERE (level, number) = (0, 1)",
+        "partition 1, tile 1 of level 0: the hash of event 257 is not that of the log",
+    ),
+    "a hash of the last tile": (
+        "UPDATE tiles SET hashes = set_byte(hashes, 0, 255 - get_byte(hashes, 0)) WHERE (level, number) = (0, 2)",
+        "partition 1, tile 2 of level 0: the hash of event 512 is not that of the log",
+    ),
+    "a hash above": (
+        "UPDATE tiles SET hashes = set_byte(hashes, 40, 255 - get_byte(hashes, 40)) WHERE level = 1",
+        "partition 1, tile 0 of level 1: the hash of events 256 to 511 is not that of the log",
+    ),
+    "a tile cut short": (
+        "UPDATE tiles SET hashes = substr(hashes, 1, 32 * 100) WHERE (level, number) = (0, 0)",
+        "partition 1, tile 0 of level 0: the hash of event 100 is not that of the log",
+    ),
+    "a tile with more": (
+        "UPDATE tiles SET hashes = hashes || substr(hashes, 1, 32) WHERE (level, number) = (0, 2)",
+        "partition 1, tile 2 of level 0: the hash of event 700 is not that of the log",
+    ),
+    "a tile gone": (
+        "DELETE FROM tiles WHERE (level, number) = (0, 1)",
+        "partition 1, tile 1 of level 0 is not there",
+    ),
+    "one too many": (
+        "INSERT INTO tiles SELECT 1, 2, 0, hashes, NULL FROM tiles WHERE level = 1",
+        "partition 1, tile 0 of level 2: the log's tree has no such tile",
+    ),
+    "of another partition": (
+        "INSERT INTO tiles SELECT 99, level, number, hashes, first_offset FROM tiles WHERE level = 1",
+        "partition 99, tile 0 of level 1: the log's tree has no such tile",
+    ),
+    "where a tile begins": (
+        "UPDATE tiles SET first_offset = 3 WHERE (level, number) = (0, 2)",
+        "partition 1, tile 2 of level 0 begins at offset 51",
+    ),
+    "how far the tiles are": (
+        "UPDATE positions SET next_sequence = 701 WHERE (projection, partition) = ('proofs', 1)",
+        "partition 1: the tables have a tree of 701 events, and the log has 700 of them",
+    ),
+}
+
+
+async def audited(ledger: TestLedger, events: Sequence[StoredEvent], size: int) -> CheckResult:
+    """Hold the log against the tiles, in stretches of `size` events."""
+    async with Comparison(ledger.database) as moment:
+        audit = TileAudit(moment.fetch, await moment.next_sequences(PROOFS))
+        for at in range(0, len(events), size):
+            await audit.take(events[at : at + size])
+        return await audit.result()
+
+
+async def test_every_tile_that_is_not_of_the_log_is_named(ledger: TestLedger, log: Log, reader: ReadModel) -> None:
+    proofs = ProofReader(reader, ledger.database.schema)
+    async with following(ledger):
+        for count in (299, 400):  # from one transaction to the next offsets leave a gap
+            log.post(count)
+            log.publish(len(log.leaves))
+            await until_checkpoint(proofs, len(log.leaves))
+    partitions = range(ledger.writer.partitions)
+    stretches = read_all(ledger.clients, ledger.topics.events, ledger.codec, partitions)
+    events = [stored for stretch in stretches for stored in stretch]
+    for size in (1, 100, 256, 1000):
+        found = await audited(ledger, events, size)
+        assert (found.ok, found.checked) == (True, 4 + 3), found.detail
+    for change, told in WRONG.values():
+        await ledger.execute("CREATE TABLE saved AS TABLE tiles; CREATE TABLE at AS TABLE positions")
+        await ledger.execute(change)
+        for size in (100, 1000):
+            found = await audited(ledger, events, size)
+            assert not found.ok
+            assert (found.detail or "").startswith(told)
+        await ledger.execute(
+            "DELETE FROM tiles; INSERT INTO tiles TABLE saved; DROP TABLE saved;"
+            "DELETE FROM positions; INSERT INTO positions TABLE at; DROP TABLE at"
+        )
+    assert (await audited(ledger, events, 700)).ok

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from partita import InsufficientFunds
+from projections.proofs.projection import PROOFS
 from tests.support.services import Ledger, ledger_on
 from tests.support.stack import Stack
 
@@ -18,6 +19,7 @@ def honest(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
     with ledger_on(stack.addresses, tmp_path_factory.mktemp("honest")) as ledger:
         handler = ledger.service("handler").start()
         ledger.service("balances").start()
+        ledger.service("proofs").start()
         ledger.await_handler(handler)
         asyncio.run(_live(ledger))
         for service in ledger.services:
@@ -45,3 +47,5 @@ async def _live(ledger: Ledger) -> None:
         async with engine.lock_account("ann"):
             assert await engine.get_balance("ann") == Decimal("99.5")
         await engine.get_batch(undone.batch_id)  # which has all that was told, as every other question
+        async with ledger.wiring().read_model(PROOFS) as trees:
+            await trees.wait_for(engine.position(), 60)

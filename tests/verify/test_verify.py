@@ -16,7 +16,7 @@ from events.merkle import leaf_hash
 from events.types import BatchEntryPosted, EntryPosted
 from partita.cli import app
 from partita.verify.run import Progress, verify
-from tests.support.services import Ledger
+from tests.support.services import PARTITIONS, Ledger
 
 
 async def broken(ledger: Ledger) -> dict[str, str]:
@@ -49,6 +49,7 @@ async def tampered(ledger: Ledger, change: str, *arguments: Any) -> AsyncIterato
         "holds",
         "batches",
         "positions",
+        "tiles",
     )
     try:
         await connection.execute("SET session_replication_role = replica")
@@ -88,6 +89,7 @@ async def test_an_honest_ledger_holds(honest: Ledger) -> None:
     checked = {place: {result.name: result.checked for result in results} for place, results in found.found.items()}
     assert checked["log"].keys() == {"I1", "I2", "I3", "I4", "I5", "I6"}
     assert checked["tables"]["I7 rows"] == found.events
+    assert checked["tables"]["I8 tiles"] == PARTITIONS
     assert checked["log"]["I2"] >= 15
     assert checked["checkpoints"]["I5 checkpoints"] >= 15
 
@@ -161,6 +163,17 @@ async def test_a_projection_that_has_stopped_is_named(honest: Ledger) -> None:
     stop = "UPDATE {schema}.positions SET halted = 'a gap' WHERE projection = 'balances' AND partition = 3"
     async with tampered(honest, stop):
         assert await broken(honest) == {"lag I9 halted": "balances, partition 3: a gap"}
+
+
+async def test_a_tile_that_was_changed_is_named_before_anybody_asks_for_a_receipt(honest: Ledger) -> None:
+    stored = first(honest, "ann")
+    change = (
+        "UPDATE {schema}.tiles SET hashes = set_byte(hashes, $2, 255 - get_byte(hashes, $2)) WHERE partition = $1"
+    )
+    async with tampered(honest, change, stored.partition, 32 * stored.event.sequence):
+        found = await broken(honest)
+    told = f"partition {stored.partition}, tile 0 of level 0: the hash of event {stored.event.sequence} is not that"
+    assert found["tables I8 tiles"].startswith(told)
 
 
 async def test_a_row_that_was_added_is_named(honest: Ledger) -> None:
