@@ -1,4 +1,4 @@
-"""What the routes stand on: the engine for commands, the read model for questions, and whether both are there."""
+"""What the routes stand on: the engine for commands, the read model for questions, and whether all is there."""
 
 import asyncio
 import time
@@ -11,15 +11,26 @@ from fastapi import Depends, Request
 from events.errors import LedgerError
 from events.follow import Ends
 from partita.engine import LedgerEngine
-from partita.web.models import Part
+from partita.web.models import Part, Readiness
 from partita.wiring import Wiring
+from projections.balances import BALANCES
 from projections.errors import ReadModelUnavailable
+from projections.proofs.following import CHECKPOINTS
+from projections.proofs.projection import PROOFS
 from projections.queries import ReadModel
-from projections.records import PositionRow
+from projections.snapshots.projection import SNAPSHOTS
 from projections.snapshots.queries import History
 
 _ENDS_FOR: Final = 2.0
 _PROJECTED_FOR: Final = 0.5
+
+_PROJECTIONS: Final = {
+    Part.READ_MODEL: BALANCES,
+    Part.SNAPSHOTS: SNAPSHOTS,
+    Part.PROOFS: PROOFS,
+    Part.CHECKPOINTS: CHECKPOINTS,
+}
+"""What the API reads from. Of those that were never started, but for the first, nothing is wanted."""
 
 T = TypeVar("T")
 
@@ -56,7 +67,7 @@ class Backend:
     wiring: Wiring
     ends: _Told[Mapping[int, int]] = field(init=False)
     """Where the log of events ends, by partition: the offset that comes next."""
-    _projected: _Told[bool] = field(init=False)
+    _projected: _Told[Mapping[Part, tuple[list[int], int]]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.ends = _Told(self._ask_ends, _ENDS_FOR)
@@ -79,25 +90,40 @@ class Backend:
         count, timeout = self.wiring.partition_count(), self.engine.settings.connect_timeout
         return Ends(self.wiring.clients).stable(self.wiring.topics.events, range(count), timeout=timeout)
 
-    async def missing(self) -> dict[Part, str]:
-        """Return which parts are not there or don't work, each with the code of its error."""
-        found = await asyncio.gather(_fault(self.ends), _fault(self._projected))
-        return {part: code for part, code in zip(Part, found, strict=True) if code is not None}
+    async def readiness(self) -> Readiness:
+        """Return which parts are not there or don't work, each with the code of its error, and what has stopped."""
+        missing: dict[Part, str] = {}
+        halted: dict[Part, list[int]] = {}
+        if code := await _fault(self.ends):
+            missing[Part.KAFKA] = code
+        try:
+            found = await self._projected()
+        except LedgerError as error:
+            missing[Part.READ_MODEL] = error.code
+        else:
+            halted = {part: stopped for part, (stopped, _) in found.items() if stopped}
+            missing |= {part: ProjectionHalted.__name__ for part, rows in found.items() if _fails(part, *rows)}
+        return Readiness(ready=not missing, missing=missing, halted=halted)
 
-    async def _ask_projected(self) -> bool:
-        positions = await self.read_model.positions()
-        if not positions:
+    async def _ask_projected(self) -> Mapping[Part, tuple[list[int], int]]:
+        """Return in which partitions each projection has stopped, and how many it has."""
+        found = {}
+        for part, projection in _PROJECTIONS.items():
+            positions = await self.read_model.positions(projection)
+            found[part] = [row.partition for row in positions.values() if row.halted], len(positions)
+        if not found[Part.READ_MODEL][1]:
             raise ReadModelUnavailable("no projection has been started")
-        if halted := [row for row in positions.values() if row.halted]:
-            raise ProjectionHalted(halted)
-        return True
+        return found
 
 
 class ProjectionHalted(LedgerError):
     """The projection has stopped in some partitions, and goes on in the others."""
 
-    def __init__(self, halted: list[PositionRow]) -> None:
-        super().__init__("the projection has stopped", partitions=sorted(row.partition for row in halted))
+
+def _fails(part: Part, stopped: list[int], partitions: int) -> bool:
+    """Whether too much has stopped: proofs are of one partition, other answers are of all of them together."""
+    is_of_one = part in (Part.PROOFS, Part.CHECKPOINTS)
+    return 0 < partitions <= len(stopped) if is_of_one else bool(stopped)
 
 
 async def _fault(ask: Callable[[], Awaitable[object]]) -> str | None:

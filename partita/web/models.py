@@ -352,9 +352,10 @@ class Checkpoint(Answer):
 
 
 class Checkpoints(Answer):
-    """The newest checkpoint of each partition that has one."""
+    """The newest checkpoint of each partition that has one, or a page of those of one partition."""
 
     checkpoints: list[Checkpoint]
+    next_cursor: str | None = None
 
 
 class ConsistencyProof(Answer):
@@ -371,6 +372,9 @@ class Part(StrEnum):
 
     KAFKA = "kafka"
     READ_MODEL = "read_model"
+    SNAPSHOTS = "snapshots"
+    PROOFS = "proofs"
+    CHECKPOINTS = "checkpoints"
 
 
 class Readiness(Answer):
@@ -378,6 +382,9 @@ class Readiness(Answer):
 
     ready: bool
     missing: Annotated[Mapping[Part, str], Field(examples=[{"kafka": "BrokerUnavailable"}])]
+    halted: Annotated[
+        Mapping[Part, list[int]], Field(description="Partitions in which a projection has stopped, by what it is of")
+    ]
 
 
 class Liveness(Answer):

@@ -1,6 +1,7 @@
 """Receipts, checkpoints and proofs. Who asks verifies them, against a key that they have (docs/receipts.md)."""
 
 import base64
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -10,12 +11,24 @@ from starlette.responses import Response
 from partita.web import models
 from partita.web.asking import Nothing, Seen
 from partita.web.backend import Served
-from partita.web.errors import NoSuchTree
+from partita.web.errors import InvalidRequest, NoSuchTree
 from partita.web.replies import answer
 from partita.web.routes import ExactRoute
 from partita.web.values import Segment
+from projections.proofs.queries import CheckpointRow
 
 router = APIRouter(prefix="/v1", route_class=ExactRoute)
+
+
+class CheckpointsQuery(Nothing):
+    """Whose checkpoints; the rest goes with a partition only."""
+
+    partition: Annotated[int | None, Field(ge=0, le=2**31 - 1, description="All of its, not only the newest")] = None
+    newest_first: Annotated[bool, Field(description="Begin with the newest, and go back")] = False
+    cursor: Annotated[
+        str | None, Field(description="The `next_cursor` of the page before; all else must be as it was")
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=1000, description="Most of them on a page")] = 100
 
 
 class ConsistencyQuery(Nothing):
@@ -36,9 +49,21 @@ async def get_receipt(
 
 
 @router.get("/checkpoints", response_model=models.Checkpoints)
-async def get_checkpoints(request: Request, backend: Served, _: Annotated[Nothing, Query()]) -> Response:
-    """Return the newest signed checkpoint of each partition that was held against the log."""
-    rows = await backend.engine.get_checkpoints()
+async def get_checkpoints(request: Request, backend: Served, query: Annotated[CheckpointsQuery, Query()]) -> Response:
+    """Return signed checkpoints that were held against the log: the newest of each partition, or all of one.
+
+    Those of a partition are in the order of their trees' sizes.
+    """
+    proofs, cursor = backend.wiring.proofs(backend.read_model), None
+    if query.partition is None:
+        if query.model_fields_set:
+            raise InvalidRequest(["query.partition: a page is one of a partition's checkpoints"])
+        rows: Sequence[CheckpointRow] = await proofs.newest()
+    else:
+        page = await proofs.history(
+            query.partition, after=query.cursor, limit=query.limit, newest_first=query.newest_first
+        )
+        rows, cursor = page.checkpoints, page.next_cursor
     found = [
         models.Checkpoint(
             partition=row.partition,
@@ -50,7 +75,7 @@ async def get_checkpoints(request: Request, backend: Served, _: Annotated[Nothin
         )
         for row in rows
     ]
-    return answer(request, models.Checkpoints(checkpoints=found))
+    return answer(request, models.Checkpoints(checkpoints=found, next_cursor=cursor))
 
 
 @router.get("/proofs/consistency", response_model=models.ConsistencyProof)

@@ -28,10 +28,13 @@ async def get_liveness() -> Response:
     responses={503: {"model": models.Readiness, "description": "Something is missing"}},
 )
 async def get_readiness(backend: Served) -> Response:
-    """Return whether Kafka and the read model are there and work; `missing` says what does not."""
-    missing = await backend.missing()
-    told = models.Readiness(ready=not missing, missing=missing)
-    return reply(told, 503, {"retry-after": str(RETRY_AFTER)}) if missing else reply(told, 200, {})
+    """Return whether Kafka and the projections that answer are there and work; `missing` says what does not.
+
+    `halted` says where projections have stopped. A partition without new checkpoints has no new receipts: that is no
+    reason not to ask for all else.
+    """
+    told = await backend.readiness()
+    return reply(told, 200, {}) if told.ready else reply(told, 503, {"retry-after": str(RETRY_AFTER)})
 
 
 @router.get("/problems/{code}", response_model=models.ProblemKind)

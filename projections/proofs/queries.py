@@ -6,13 +6,17 @@ What a proof needs is planned first, which is pure; then it is one query for the
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from events.merkle import Node, Part, assemble, consistency_parts, inclusion_parts, nodes_of
+from projections.cursors import Cursor
 from projections.errors import TreeDamaged
 from projections.proofs import statements
 from projections.proofs.tiles import HEIGHT, Tile, TileMissing, hash_of, hashes_of, tiles_of
-from projections.queries import ReadModel
+from projections.queries import ReadModel, start
+
+_NO_SIZE: Final = 2**63 - 1
+"""More events than a tree can have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,14 @@ class Inclusion:
     first_offset: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointPage:
+    """Checkpoints of one partition; `next_cursor` is None on the last page."""
+
+    checkpoints: Sequence[CheckpointRow]
+    next_cursor: str | None
+
+
 class ProofReader:
     """Asks a read model, whose tables are in `schema`. Every call raises `ReadModelUnavailable`."""
 
@@ -56,6 +68,27 @@ class ProofReader:
         """Return the newest checkpoint of a partition, if it has one."""
         rows = await self._fetch(statements.NEWEST_OF, partition)
         return CheckpointRow.of(rows[0]) if rows else None
+
+    async def history(
+        self, partition: int, *, after: str | None = None, limit: int = 100, newest_first: bool = False
+    ) -> CheckpointPage:
+        """Return up to `limit` (1 to 1,000) checkpoints of a partition, by the size of their trees.
+
+        `after` is the `next_cursor` of the page before; it goes with the same partition and order only.
+
+        Raises:
+            InvalidCursor: `after` is none of ours, or of another question.
+            ValueError: `limit` is not within its bounds.
+        """
+        question = ("checkpoints", newest_first, str(partition))
+        place = start(question, after, limit)
+        [last] = place or [_NO_SIZE if newest_first else 0]
+        statement = statements.NEWEST_FIRST if newest_first else statements.OLDEST_FIRST
+        found = [CheckpointRow.of(row) for row in await self._fetch(statement, partition, last, limit + 1)]
+        if len(found) <= limit:
+            return CheckpointPage(checkpoints=found, next_cursor=None)
+        cursor = Cursor(question, (found[limit - 1].tree_size,))
+        return CheckpointPage(checkpoints=found[:limit], next_cursor=cursor.encode())
 
     async def inclusion(self, partition: int, index: int, size: int) -> Inclusion:
         """Return the proof that leaf `index` is in the tree of the first `size` events of a partition.

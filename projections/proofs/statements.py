@@ -33,6 +33,14 @@ PUT_CHECKPOINTS: Final = """
 INSERT INTO {schema}.checkpoints (partition, tree_size, root, note, public_key, published_at)
 SELECT * FROM unnest($1::int[], $2::bigint[], $3::bytea[], $4::text[], $5::text[], $6::timestamptz[])
 """
+OLDEST_FIRST: Final = """
+SELECT partition, tree_size, root, note, public_key, published_at
+FROM {schema}.checkpoints WHERE partition = $1 AND tree_size > $2 ORDER BY tree_size LIMIT $3
+"""
+NEWEST_FIRST: Final = """
+SELECT partition, tree_size, root, note, public_key, published_at
+FROM {schema}.checkpoints WHERE partition = $1 AND tree_size < $2 ORDER BY tree_size DESC LIMIT $3
+"""
 TREE_SIZES: Final = """
 SELECT p.partition, p.next_sequence,
     (SELECT max(c.tree_size) FROM {schema}.checkpoints AS c WHERE c.partition = p.partition) AS newest
