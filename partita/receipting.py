@@ -121,7 +121,7 @@ class Receipts:
             trees = await self.proofs.reader.positions(PROOFS)
             if trees and partition not in trees:
                 raise EntryNotFound(wanted)
-            rows = (trees.get(partition), *(await self.proofs.reader.positions(CHECKPOINTS)).values())
+            rows = trees.get(partition), (await self.proofs.reader.positions(CHECKPOINTS)).get(partition)
             halted = next((row.halted for row in rows if row is not None and row.halted), None)
             now = time.monotonic()
             if halted or now + pause > deadline:

@@ -17,6 +17,7 @@ from partita.web.values import AccountSegment, BatchSegment, HoldSegment, Segmen
 from projections.balances import BALANCES
 from projections.errors import BatchNotInReadModel
 from projections.outcomes import Answered, ChangeRow, RejectionRow, answered
+from projections.proofs.following import CHECKPOINTS
 from projections.records import BatchStatus, EntryRow, HoldStatus
 from projections.search import (
     MOST_PAIRS,
@@ -286,7 +287,7 @@ async def get_positions(request: Request, backend: Served, query: Annotated[Posi
     """Return how far the tables have got in each partition, and how far they are behind the log."""
     positions = await backend.read_model.positions(query.projection)
     try:
-        ends = await backend.ends()
+        ends = {} if query.projection == CHECKPOINTS else await backend.ends()  # they are on another topic
     except LedgerError:
         ends = {}
     found = [

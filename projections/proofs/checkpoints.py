@@ -14,7 +14,14 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class CheckpointRefused(ValueError):
-    """A checkpoint is not one of this ledger's log; `str()` says which and why."""
+    """A checkpoint is not one of this ledger's log; `str()` says which and why.
+
+    `partition` is that of which it says to be; None when it says to be of none that there is.
+    """
+
+    def __init__(self, offset: int, why: str, partition: int | None) -> None:
+        super().__init__(f"checkpoint at offset {offset}: {why}")
+        self.partition = partition
 
 
 class Published(NamedTuple):
@@ -40,23 +47,34 @@ class Reader:
         """Return the checkpoint in a record; raises `CheckpointRefused`."""
         try:
             note = (record.value or b"").decode()
-            checkpoint, key = verify(note, self.verifiers) if self.verifiers else (read(note), None)
+            checkpoint = read(note)
             partition = partition_of(checkpoint.origin, self.origin)
         except (UnicodeDecodeError, CheckpointInvalid) as error:
-            raise _refused(record.offset, str(error)) from error
+            raise CheckpointRefused(record.offset, str(error), None) from error
         if partition >= self.partition_count:
-            raise _refused(record.offset, f"it is of partition {partition}, which there is not")
+            raise CheckpointRefused(record.offset, f"it is of partition {partition}, which there is not", None)
+        try:
+            key = verify(note, self.verifiers)[1] if self.verifiers else None
+        except CheckpointInvalid as error:
+            raise CheckpointRefused(record.offset, str(error), partition) from error
         published_at = datetime.fromtimestamp(record.timestamp / 1000, UTC) if record.timestamp > 0 else _EPOCH
         shown = None if key is None else str(key)
         return Published(record.offset, partition, checkpoint, note, shown, published_at)
 
 
-def ready(published: Sequence[Published], sizes: Mapping[int, int]) -> Sequence[Published]:
-    """Return the first of `published`, up to one of a tree that is not there yet; `sizes` are those that are."""
-    for at, each in enumerate(published):
-        if each.checkpoint.size > sizes.get(each.partition, 0):
-            return published[:at]
-    return published
+def ready(published: Sequence[Published], sizes: Mapping[int, int]) -> list[Published]:
+    """Return of each partition the first of `published`, up to one of a tree that is not there yet.
+
+    `sizes` are those of the trees that are there.
+    """
+    found: list[Published] = []
+    waits: set[int] = set()
+    for each in published:
+        if each.partition in waits or each.checkpoint.size > sizes.get(each.partition, 0):
+            waits.add(each.partition)
+        else:
+            found.append(each)
+    return found
 
 
 def tiles_wanted(published: Sequence[Published]) -> dict[int, list[Tile]]:
@@ -75,21 +93,16 @@ def check(each: Published, newest: Mapping[int, int], tiles: Mapping[int, Mappin
     """
     partition, (_, size, root) = each.partition, each.checkpoint
     if size <= newest.get(partition, 0):
-        raise _refused(
-            each.offset,
-            f"partition {partition}: a tree of {size} after one of {newest.get(partition, 0)} events was signed",
-        )
+        raise _refused(each, f"a tree of {size} after one of {newest.get(partition, 0)} events was signed")
     try:
         there = root_at(size, tiles.get(partition, {}))
     except TileMissing as error:
-        raise _refused(each.offset, f"partition {partition}: {error}") from error
+        raise _refused(each, str(error)) from error
     if there != root:
         raise _refused(
-            each.offset,
-            f"partition {partition}: the tree of the first {size} events has the root {there.hex()}, and "
-            f"{root.hex()} was signed",
+            each, f"the tree of the first {size} events has the root {there.hex()}, and {root.hex()} was signed"
         )
 
 
-def _refused(offset: int, why: str) -> CheckpointRefused:
-    return CheckpointRefused(f"checkpoint at offset {offset}: {why}")
+def _refused(each: Published, why: str) -> CheckpointRefused:
+    return CheckpointRefused(each.offset, why, each.partition)

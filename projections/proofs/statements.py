@@ -42,7 +42,7 @@ SELECT partition, tree_size, root, note, public_key, published_at
 FROM {schema}.checkpoints WHERE partition = $1 AND tree_size < $2 ORDER BY tree_size DESC LIMIT $3
 """
 TREE_SIZES: Final = """
-SELECT p.partition, p.next_sequence,
+SELECT p.partition, p.next_sequence, p.halted,
     (SELECT max(c.tree_size) FROM {schema}.checkpoints AS c WHERE c.partition = p.partition) AS newest
 FROM {schema}.positions AS p WHERE p.projection = $1
 """

@@ -97,6 +97,36 @@ async def test_accounts_and_holds_come_to_a_ledger_that_has_entries(database: Da
     assert await differences(database) == []
 
 
+async def test_checkpoints_that_had_one_position_get_one_for_each_partition(database: Database) -> None:
+    await upgrade(database, "0007")
+    connection = await database.connect()
+    await connection.execute(f"""
+        SET search_path TO {database.schema};
+        INSERT INTO positions SELECT 'proofs', n, 9, 9, 1, now(), NULL, 3 FROM generate_series(0, 2) AS n;
+        INSERT INTO positions VALUES ('checkpoints', 0, 70, 3, 0, now(), 'a forgery', 1);
+        INSERT INTO checkpoints SELECT 1, n, decode(repeat('00', 32), 'hex'), 'note', NULL, now()
+            FROM generate_series(3, 5) AS n
+        """)
+    read = "SELECT partition, next_offset, next_sequence, halted, partition_count FROM positions "
+    read += "WHERE projection = 'checkpoints' ORDER BY partition"
+    await upgrade(database)
+    each = [tuple(row) for row in await connection.fetch(read)]
+    assert each == [(0, 70, 0, None, 3), (1, 70, 3, None, 3), (2, 70, 0, None, 3)]
+    await connection.execute(
+        "UPDATE positions SET next_offset = 90 WHERE (projection, partition) = ('checkpoints', 2)"
+    )
+    await downgrade(database, "0007")
+    assert [tuple(row) for row in await connection.fetch(read)] == [(0, 90, 3, None, 1)]
+    await upgrade(database)
+    await connection.execute("UPDATE positions SET halted = 'x' WHERE (projection, partition) = ('checkpoints', 1)")
+    await connection.execute(
+        "UPDATE positions SET next_offset = 80 WHERE (projection, partition) = ('checkpoints', 1)"
+    )
+    await downgrade(database, "0007")
+    assert [tuple(row) for row in await connection.fetch(read)] == [(0, 80, 3, "x", 1)]
+    await connection.close()
+
+
 async def test_every_table_and_column_is_explained_in_the_database(database: Database) -> None:
     await upgrade(database)
     connection = await database.connect()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TypeVar
 
 import asyncpg
@@ -52,10 +52,19 @@ class Log:
 
     def publish(self, size: int, root: bytes | None = None, signer: Signer = SIGNER) -> str:
         note = sign(Checkpoint(origin_of("ledger.example/t", 1), size, root or self.root(size)), [signer])
-        producer = self.ledger.clients.producer()
-        producer.produce(self.ledger.topics.checkpoints, note.encode())
-        assert producer.flush(30) == 0
+        self.produce(note.encode())
         return note
+
+    def publish_of_another(self, partition: int) -> None:
+        """Publish the tree of the only event of another partition."""
+        opened = self.ledger.codec.encode(self.ledger.writer.open(partition)._replace(sequence=0))
+        head = Checkpoint(origin_of("ledger.example/t", partition), 1, leaf_hash(opened))
+        self.produce(sign(head, [SIGNER]).encode())
+
+    def produce(self, value: bytes) -> None:
+        producer = self.ledger.clients.producer()
+        producer.produce(self.ledger.topics.checkpoints, value)
+        assert producer.flush(30) == 0
 
 
 @pytest.fixture
@@ -64,10 +73,12 @@ def log(ledger: TestLedger, alice: str) -> Log:
 
 
 @asynccontextmanager
-async def following(ledger: TestLedger, verifiers: Sequence[Verifier] = (SIGNER.verifier,)) -> AsyncIterator[None]:
-    """Run the projection and what follows the checkpoints; at the end, raises what that raises."""
+async def following(
+    ledger: TestLedger, verifiers: Sequence[Verifier] = (SIGNER.verifier,), *, growing: bool = True
+) -> AsyncIterator[None]:
+    """Run what follows the checkpoints, and the projection if trees grow; at the end, raises what that raises."""
     stop = asyncio.Event()
-    async with projecting(ledger, Proofs()):
+    async with projecting(ledger, Proofs()) if growing else nullcontext():
         task = asyncio.create_task(
             follow_checkpoints(
                 ledger.clients,
@@ -95,9 +106,9 @@ async def until(question: Callable[[], Awaitable[T | None]]) -> T:
         return answer
 
 
-async def until_checkpoint(proofs: ProofReader, size: int) -> None:
+async def until_checkpoint(proofs: ProofReader, size: int, partition: int = 1) -> None:
     async def is_there() -> bool:
-        newest = await proofs.newest_of(1)
+        newest = await proofs.newest_of(partition)
         return newest is not None and newest.tree_size >= size
 
     await until(is_there)
@@ -105,7 +116,7 @@ async def until_checkpoint(proofs: ProofReader, size: int) -> None:
 
 async def until_halted(reader: ReadModel) -> str:
     async def reason() -> str | None:
-        return next((row.halted for row in (await reader.positions(CHECKPOINTS)).values()), None)
+        return next((row.halted for row in (await reader.positions(CHECKPOINTS)).values() if row.halted), None)
 
     return await until(reason)
 
@@ -170,6 +181,64 @@ async def test_a_checkpoint_that_is_not_of_the_log_halts_for_good(
         await halts(ledger, reader)
     (newest,) = await proofs.newest()
     assert newest.tree_size == 10
+
+
+async def test_a_bad_record_halts_the_checkpoints_of_its_partition_and_no_others(
+    ledger: TestLedger, log: Log, reader: ReadModel
+) -> None:
+    proofs, other = ProofReader(reader, ledger.database.schema), Signer.generate("ledger.example/t")
+    log.post(9)
+    log.publish(10)
+    log.produce(b"no checkpoint")
+    log.produce(sign(Checkpoint("ledger.example/t/99", 1, b"\0" * 32), [SIGNER]).encode())
+    log.produce(sign(Checkpoint("ledger.example/other/1", 1, b"\0" * 32), [SIGNER]).encode())
+    log.post(5)
+    log.publish(12, signer=other)
+    log.publish(13)
+    log.publish_of_another(2)
+    with pytest.raises(PartitionsHalted, match="none of the keys has signed it") as halted:  # noqa: PT012
+        async with following(ledger):
+            await until_checkpoint(proofs, 1, 2)
+            await until_halted(reader)
+            log.publish(14)
+            log.publish_of_another(3)
+            await until_checkpoint(proofs, 1, 3)
+    assert halted.value.reasons.keys() == {1}
+    assert {row.partition for row in (await reader.positions(CHECKPOINTS)).values() if row.halted} == {1}
+    assert [row.tree_size for row in await proofs.newest()] == [10, 1, 1]
+
+    async with following(ledger, (SIGNER.verifier, other.verifier)):  # whose key it was has become known
+        await until_checkpoint(proofs, 14)
+    assert not any(row.halted for row in (await reader.positions(CHECKPOINTS)).values())
+    page = await proofs.history(1)
+    assert [row.tree_size for row in page.checkpoints] == [10, 12, 13, 14]
+
+
+async def test_a_partition_whose_tree_is_late_or_has_stopped_does_not_hold_up_the_others(
+    ledger: TestLedger, log: Log, reader: ReadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.proofs.following.BATCH", 3)
+    monkeypatch.setattr("projections.proofs.following.MOST_READ_AGAIN", 0)
+    proofs = ProofReader(reader, ledger.database.schema)
+    log.post(2)
+    log.publish(3)
+    async with following(ledger):
+        await until_checkpoint(proofs, 3)
+    log.post(6)
+    log.publish(4)
+    log.publish_of_another(2)
+    async with following(ledger, growing=False):
+        await until_checkpoint(proofs, 1, 2)
+        await ledger.execute("UPDATE positions SET halted = 'x' WHERE (projection, partition) = ('proofs', 1)")
+        for size in range(5, 10):
+            log.publish(size)
+        log.publish_of_another(3)
+        await until_checkpoint(proofs, 1, 3)
+        assert (await proofs.newest_of(1)).tree_size == 3  # type: ignore[union-attr]  # it has one
+        async with projecting(ledger, Proofs()):  # the tree goes on, and its checkpoints are read again
+            await until_checkpoint(proofs, 9)
+    page = await proofs.history(1)
+    assert [row.tree_size for row in page.checkpoints] == [3, 4, 5, 6, 7, 8, 9]
 
 
 async def halts(ledger: TestLedger, reader: ReadModel) -> None:

@@ -29,10 +29,12 @@ def test_a_checkpoint_of_the_tree_passes() -> None:
     check(each, {1: 76}, {1: {tile: TILES[tile] for tile in tiles_wanted([each])[1]}})
 
 
-def test_one_of_a_tree_that_is_not_there_yet_waits_with_all_behind_it() -> None:
-    found = [READER.take(published(size, partition=partition)) for size, partition in ((5, 1), (9, 2), (6, 1))]
+def test_one_of_a_tree_that_is_not_there_yet_waits_with_all_of_its_partition_behind_it() -> None:
+    heads = ((5, 1), (9, 2), (6, 1), (3, 2))
+    found = [READER.take(published(size, partition=partition)) for size, partition in heads]
     assert ready(found, {1: 8, 2: 9}) == found
-    assert ready(found, {1: 8, 2: 8}) == found[:1]
+    assert ready(found, {1: 8, 2: 8}) == [found[0], found[2]]
+    assert ready(found, {1: 5, 2: 9}) == [found[0], found[1], found[3]]
     assert ready(found, {}) == []
 
 
@@ -56,21 +58,24 @@ def test_a_root_that_is_not_the_trees_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "why"),
+    ("record", "partition", "why"),
     [
-        (Record(0, 5, None, None), "no signed note"),
-        (Record(0, 5, None, b"\xff"), "utf-8"),
-        (published(7, 5, partition=4), "partition 4, which there is not"),
+        (Record(0, 5, None, None), None, "no signed note"),
+        (Record(0, 5, None, b"\xff"), None, "utf-8"),
+        (published(7, 5, partition=4), None, "partition 4, which there is not"),
         (
             Record(0, 5, None, sign(Checkpoint(f"{ORIGIN}/1", 1, LEAVES[0]), [Signer.generate(ORIGIN)]).encode()),
+            1,
             "none of the keys has signed it",
         ),
         (
             Record(0, 5, None, sign(Checkpoint("another.ledger/1", 1, LEAVES[0]), [SIGNER]).encode()),
+            None,
             "none of partita.test/t's",
         ),
     ],
 )
-def test_what_is_no_checkpoint_of_ours_is_refused(record: Record, why: str) -> None:
-    with pytest.raises(CheckpointRefused, match=f"^checkpoint at offset 5: .*{why}"):
+def test_what_is_no_checkpoint_of_ours_is_refused(record: Record, partition: int | None, why: str) -> None:
+    with pytest.raises(CheckpointRefused, match=f"^checkpoint at offset 5: .*{why}") as refused:
         READER.take(record)
+    assert refused.value.partition == partition
