@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from bench import batches, handler, mirror, path, projection, rebuild, receipts, reconcile, snapshots, store
+from bench import batches, handler, http, mirror, path, projection, rebuild, receipts, reconcile, snapshots, store
 from bench.ledger import Bench, on_stack
 from partita import stack
 from partita.settings import Settings
@@ -30,6 +30,7 @@ def _benchmarks(accounts: int, ids: int, events: int) -> Benchmarks:
         "snapshots": lambda bench: snapshots.run(bench.addresses),
         "mirror": mirror.run,
         "receipts": lambda _: receipts.run(),
+        "http": http.run,
         "latency": lambda bench: path.run(bench, seconds=30, rate=500),
         "path": path.run,
     }

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from commands.types import Command, PostEntry
 from events.money import UNITS_PER_WHOLE
 from events.types import EntryType
 from partita import stack
 from partita.keys import SigningKeys
-from partita.settings import Settings
+from partita.settings import Settings, one_database
 from partita.wiring import Wiring
 
 
@@ -30,7 +28,7 @@ class Bench:
         return Settings(
             kafka_bootstrap=self.addresses["kafka_bootstrap"],
             schema_registry_url=self.addresses["schema_registry_url"],
-            postgres_url=SecretStr(self.addresses["postgres_url"]),
+            **one_database(self.addresses["postgres_url"]),
             ledger=f"bench{uuid.uuid4().hex[:10]}",
             state_dir=self.state_dir,
             signing_key_file=self.signing_key_file,
