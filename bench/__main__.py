@@ -24,7 +24,7 @@ def _benchmarks(accounts: int, ids: int, events: int) -> Benchmarks:
         "handler": handler.run,
         "batches": batches.run,
         "store": lambda bench: store.run(bench, accounts=accounts, ids=ids),
-        "reconcile": lambda bench: reconcile.run(bench.addresses),
+        "reconcile": reconcile.run,
         "projection": lambda bench: projection.run(bench.addresses),
         "rebuild": lambda bench: rebuild.run(bench.addresses, events),
         "snapshots": lambda bench: snapshots.run(bench.addresses),

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from events.checkpoint import origin_of
 from partita.reconciliation import Opened, opened
 from partita.settings import Settings
+from partita.wiring import Wiring
 from reconciler.anchoring import Anchoring
 from reconciler.anchors import Anchor
 
@@ -57,10 +57,8 @@ async def run_anchor_service(settings: Settings, stop: asyncio.Event) -> None:
 
 async def find_anchor(settings: Settings, partition: int, index: int) -> Anchor | None:
     """Return the oldest anchor of a tree of the partition that has the leaf `index`; None: there is none yet."""
-    parts = await opened(settings, None, reads_chain=False)
+    wiring = Wiring(settings)
     try:
-        await parts.resolutions.catch_up()
-        found = await parts.reconciler.store.oldest_anchor(origin_of(settings.origin, partition), index)
-        return None if found is None else Anchor.of_row(*found)
+        return await wiring.anchor_of(partition, index)
     finally:
-        await parts.close()
+        await asyncio.to_thread(wiring.close)

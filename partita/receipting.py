@@ -24,6 +24,7 @@ from projections.errors import EntryNotFound, TreeDamaged
 from projections.proofs.following import CHECKPOINTS
 from projections.proofs.projection import PROOFS
 from projections.proofs.queries import CheckpointRow, ProofReader
+from reconciler.anchors import Anchor
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
@@ -49,7 +50,7 @@ class ReceiptNotReady(LedgerError):
         )
 
 
-Anchored = Callable[[int, int], Awaitable[Mapping[str, Any] | None]]
+Anchored = Callable[[int, int], Awaitable[Anchor | None]]
 """Gives the oldest anchor of a tree of a partition that has the event at a sequence."""
 Mirrored = Callable[[int, int], Mapping[str, Any] | None]
 """Gives what shows that immudb has the event at a sequence of a partition; it blocks."""
@@ -84,7 +85,7 @@ class Receipts:
         partition, index = place_of(wanted)
         newest = await self._covering(wanted, partition, index, deadline)
         anchor = await self.anchored(partition, index)
-        note = newest.note if anchor is None else str(anchor["checkpoint"])
+        note = newest.note if anchor is None else anchor.checkpoint
         checkpoint, key = read(note), self._key(newest, note)
         shown = await self.proofs.inclusion(partition, index, checkpoint.size)
         patience = max(deadline - time.monotonic(), 1.0)
@@ -106,7 +107,7 @@ class Receipts:
             checkpoint=note,
             public_key=str(key),
             immudb=copy,
-            anchor=anchor,
+            anchor=None if anchor is None else anchor.to_dict(),
         )
         verify_receipt(receipt, [key])
         return receipt

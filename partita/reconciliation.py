@@ -60,7 +60,7 @@ class Opened:
         await asyncio.to_thread(self.wiring.close)
 
 
-async def opened(settings: Settings, provider: ChainProvider | None, *, reads_chain: bool = True) -> Opened:
+async def opened(settings: Settings, provider: ChainProvider | None) -> Opened:
     """Return the parts, with their tables and topics there, and the nodes found to be of the right chain."""
     wiring = Wiring(settings)
     chosen = provider or wiring.chain_provider()
@@ -74,8 +74,7 @@ async def opened(settings: Settings, provider: ChainProvider | None, *, reads_ch
         expectations = wiring.expectations(reconciler.store, count)
         resolutions = await asyncio.to_thread(wiring.resolutions, reconciler.store)
         parts = Opened(wiring, reconciler, expectations, resolutions, count, bool(reconciler.terms.ours))
-        if reads_chain:
-            await reconciler.reader.check()
+        await reconciler.reader.check()
     except BaseException:
         await (parts.close() if parts else reconciler.reader.close())
         raise

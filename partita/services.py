@@ -43,8 +43,8 @@ class Service:
 
     open: Callable[[Wiring], AbstractContextManager[Projection[Any]]]
     help: str
-    is_wanted: Callable[[Settings], bool] = lambda _: True
-    """Whether it is a part of `partita run all`."""
+    lacks: Callable[[Settings], str | None] = lambda _: None
+    """What `partita run all` would need to run it and is not set; None: nothing."""
     beside: Callable[[Wiring, int, asyncio.Event, str], Coroutine[Any, Any, None]] | None = None
     """What runs in the same process until the event is set, given the partition count and the instance's name."""
 
@@ -89,10 +89,30 @@ PROJECTIONS: Final[Mapping[str, Service]] = {
     MIRROR: Service(
         _mirror,
         "Mirror events into immudb, each transaction verified. Needs PostgreSQL too, where it keeps its positions.",
-        is_wanted=lambda settings: settings.immudb_host is not None,
+        lacks=lambda settings: None if settings.immudb_host is not None else "PARTITA_IMMUDB_HOST",
     ),
 }
 """Each is `partita run NAME` and a group of its own."""
+
+
+def _lacks_key(settings: Settings) -> str | None:
+    has_key = settings.anchor_key is not None or settings.anchor_key_file is not None
+    return None if has_key else "PARTITA_ANCHOR_KEY_FILE"
+
+
+def _lacks_node(settings: Settings) -> str | None:
+    """Return what names the chain's node, unless it was given: the local stack's own is not a wish to use it."""
+    return None if settings.evm_rpc_url is not None else "PARTITA_EVM_RPC_URL"
+
+
+def run_together(settings: Settings) -> dict[str, str | None]:
+    """Return the services of `partita run all`, each with the setting that it lacks to be one of them, or None."""
+    return {
+        "handler": None,
+        **{name: service.lacks(settings) for name, service in PROJECTIONS.items()},
+        "reconciler": _lacks_node(settings),
+        "anchor": _lacks_node(settings) or _lacks_key(settings),
+    }
 
 
 class InstanceTaken(LedgerError):

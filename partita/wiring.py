@@ -173,12 +173,15 @@ class Wiring:
             topic=self.topics.events,
             codec=self.event_codec,
             verifiers=self.verifiers(),
-            anchored=self._anchor_of,
+            anchored=self.anchor_of,
             mirrored=self._copy_of if self.settings.immudb_host else None,
         )
 
-    async def _anchor_of(self, partition: int, index: int) -> dict[str, Any] | None:
-        """Return the oldest anchor of a tree that has a leaf, as receipts have it; None when nothing was anchored."""
+    async def anchor_of(self, partition: int, index: int) -> Anchor | None:
+        """Return the oldest anchor that has the leaf `index` of a partition's tree; None: there is none yet.
+
+        It is looked for in PostgreSQL, where the anchor service keeps what is recorded; no chain is asked.
+        """
         store = ChainStore(replace(self.database(Access.READ), schema=self.settings.chain_schema))
         try:
             if not await store.is_there():
@@ -186,7 +189,7 @@ class Wiring:
             found = await store.oldest_anchor(origin_of(self.settings.origin, partition), index)
         finally:
             await store.close()
-        return None if found is None else Anchor.of_row(*found).to_dict()
+        return None if found is None else Anchor.of_row(*found)
 
     def _copy_of(self, partition: int, index: int) -> dict[str, Any] | None:
         with closing(self.verified_database()) as immudb:

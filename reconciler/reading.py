@@ -25,6 +25,8 @@ T = TypeVar("T")
 _FIRST_DELAY: Final = 0.1
 _TRIES_OF_A_RANGE: Final = 2
 """Then a smaller one is tried: the node may be too slow for it, or its answer too long for what is in between."""
+_FIRST_BLOCKS: Final = 200
+"""Of the first range: how dense transfers are is not known yet."""
 _AT_ONCE: Final = 8
 """Requests to one node that may be unanswered at a time."""
 _GROW_AFTER: Final = 8
@@ -33,10 +35,14 @@ _GROW_AFTER: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How hard a node is asked: `most_blocks` at once, `most_single_blocks` when each of them costs a request."""
+    """How hard a node is asked: `most_blocks` at once, `most_single_blocks` when each of them costs a request.
+
+    A range is narrower where transfers are dense, so that about `most_transfers` come at a time.
+    """
 
     most_blocks: int = 2_000
     most_single_blocks: int = 200
+    most_transfers: int = 20_000
     requests_per_second: float = 50.0
     tries: int = 8
     longest_delay: float = 10.0
@@ -70,6 +76,7 @@ class ChainReader:
     proofs: bool = False
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _size: int = 0
+    _fits: int = _FIRST_BLOCKS
     _well: int = 0
     _random: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311  # spreads delays
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
@@ -163,7 +170,7 @@ class ChainReader:
         """
         attempt = 0
         while True:
-            end = min(last, first + self._size - 1)
+            end = min(last, first + min(self._size, self._fits) - 1)
             try:
                 stretch = await self._stretch(first, end)
             except ChainUnavailable:
@@ -175,6 +182,7 @@ class ChainReader:
                 self._size, self._well = max((end - first + 1) // 2, 1), 0
             else:
                 self._grow()
+                self._fits = max(self.limits.most_transfers * (end - first + 1) // max(len(stretch.transfers), 1), 1)
                 return stretch
 
     async def _stretch(self, first: int, end: int) -> Stretch:

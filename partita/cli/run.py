@@ -16,7 +16,7 @@ import typer
 from commands.handler import Turn
 from partita.cli.output import Exit, Json, err, errors_told, print_json
 from partita.cli.restoring import RestoreReport
-from partita.services import PROJECTIONS, project, run_handler, run_web
+from partita.services import PROJECTIONS, project, run_handler, run_together, run_web
 from partita.settings import Settings
 from partita.wiring import Wiring
 from projections.service import Progress
@@ -149,16 +149,22 @@ async def _until_told(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]
 def run_all(json: Json = False) -> None:
     """Run every service, each in a process of its own; when one ends, the others are stopped.
 
-    The mirror is one of them when PARTITA_IMMUDB_HOST is set.
+    The mirror is one of them when PARTITA_IMMUDB_HOST is set, the reconciler when PARTITA_EVM_RPC_URL is, and the
+    anchors when there is a key for them too. It says on stderr which are started, and what the others lack.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     processes: dict[str, subprocess.Popen[bytes]] = {}
     with errors_told(as_json=json):
         settings = Settings()
-    wanted = [name for name, service in PROJECTIONS.items() if service.is_wanted(settings)]
+    lacking = run_together(settings)
+    wanted = [name for name, lacks in lacking.items() if lacks is None]
+    err.print(f"starting {', '.join(wanted)}")
+    for name, lacks in lacking.items():
+        if lacks is not None:
+            err.print(f"not {name}: {lacks} is not set")
     try:
-        for name in ("handler", *wanted):
+        for name in wanted:
             processes[name] = subprocess.Popen([sys.executable, "-m", "partita", "run", name])  # noqa: S603  # ourselves
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
     except _Stop:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from events.checkpoint import Checkpoint, Signer, origin_of, sign
+from partita.anchors import find_anchor
 from partita.cli import app
 from partita.reconciliation import Opened, opened
 from reconciler.anchoring import Anchoring
@@ -99,9 +100,8 @@ async def test_checkpoints_are_anchored_and_an_event_finds_its_anchor(
     event = await recorded(anchoring)
     assert not await anchoring.begin(), "nothing is new"
     origin = origin_of(made.wiring.settings.origin, partition)
-    row = await made.reconciler.store.oldest_anchor(origin, sequence)
-    assert row
-    anchor = Anchor.of_row(*row)
+    anchor = await find_anchor(made.wiring.settings, partition, sequence)
+    assert anchor
     assert anchor.transaction_hash == event.transaction_hash
     assert anchor.checkpoint.startswith(f"{origin}\n")
     node = made.reconciler.reader.nodes[0]
@@ -115,7 +115,7 @@ async def test_checkpoints_are_anchored_and_an_event_finds_its_anchor(
     ):
         with pytest.raises(AnchorInvalid):
             await verify_anchor(forged, anchor.checkpoint, node)
-    assert await made.reconciler.store.oldest_anchor(origin, 10**9) is None
+    assert await find_anchor(made.wiring.settings, partition, 10**9) is None
 
 
 async def test_a_stuck_transaction_is_replaced_by_one_that_offers_more(
