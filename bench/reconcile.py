@@ -1,17 +1,15 @@
 """The reconciler: comparing alone, and a whole range of a real chain with PostgreSQL, in a process of its own.
 
-The number of requests is told beside the least that the range could take: one for the logs of as many blocks as are
-asked for at once, for each direction, and one for the last block of each such range.
+The number of requests is told beside the least that the range could take: one for the logs of as many blocks, or as
+many transfers, as are asked for at once, for each direction, and one for the last block of each such range.
 """
 
 import asyncio
 import math
 import multiprocessing
 import resource
-import tempfile
 import time
 import uuid
-from pathlib import Path
 from typing import Any, Final
 
 from bench.chain import Poured, own_anvil, pour
@@ -45,10 +43,7 @@ _SPAWN: Final = multiprocessing.get_context("spawn")
 
 def run(bench: Bench) -> dict[str, Any]:
     """Measure comparing alone, and a range of 10,000 blocks with 100,000 transfers on an EVM node of its own."""
-    with (
-        tempfile.TemporaryDirectory(prefix="partita-bench-chain-") as directory,
-        own_anvil(Path(directory), Settings().cache_dir) as url,
-    ):
+    with own_anvil(Settings().cache_dir) as url:
         begun = time.perf_counter()
         poured = pour(url, _OURS, blocks=BLOCKS, per_block=PER_BLOCK, base=_BASE)
         made = time.perf_counter() - begun
@@ -93,11 +88,12 @@ async def _range(database: Database, url: str, poured: Poured, *, proofs: bool) 
         await connection.close()
         await store.close()
         await node.close()
+    blocks = poured.last - poured.first + 1
     return {
         "reconciled_per_second_first_time": rates[0],
         "reconciled_per_second_again": rates[1],
         "requests": (node.requests - asked) // 2,
-        "requests_least": _A_RANGE * math.ceil((poured.last - poured.first + 1) / _WIDEST),
+        "requests_least": _A_RANGE * math.ceil(blocks / min(_WIDEST, limits.most_transfers // PER_BLOCK)),
         "memory_before_mib": before // _MIB,
         "memory_most_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _MIB,
     }

@@ -42,7 +42,7 @@ class Limits:
 
     most_blocks: int = 2_000
     most_single_blocks: int = 200
-    most_transfers: int = 20_000
+    most_transfers: int = 10_000
     requests_per_second: float = 50.0
     tries: int = 8
     longest_delay: float = 10.0

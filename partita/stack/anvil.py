@@ -52,10 +52,11 @@ def fetch(cache: Path, tell: Teller) -> None:
             raise StackError(f"anvil: {_PACKAGE} {VERSION} brings no program for this platform")
         return programs[0]
 
-    make_once(_program(cache), make, cache=cache)
+    make_once(program(cache), make, cache=cache)
 
 
-def _program(cache: Path) -> Path:
+def program(cache: Path) -> Path:
+    """Return where the fetched program is in the cache."""
     return cache / f"anvil-{VERSION}"
 
 
@@ -86,7 +87,7 @@ def launch(site: Site) -> Launch:
         "state": str(site.data("anvil") / "state.json"),
     }
     options = tuple(text for key, value in flags.items() for text in (f"--{key}", value))
-    return Launch(argv=(str(_program(site.cache)), *options), cwd=site.data("anvil"))
+    return Launch(argv=(str(program(site.cache)), *options), cwd=site.data("anvil"))
 
 
 def probe(site: Site) -> str:
