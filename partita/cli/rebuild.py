@@ -20,7 +20,7 @@ _LINE_EVERY: Final = 5.0
 
 
 def rebuild(
-    projection: Annotated[Literal["balances", "snapshots"], typer.Argument(help="Whose tables.")],
+    projection: Annotated[Literal["balances", "snapshots", "proofs"], typer.Argument(help="Whose tables.")],
     accept_differences: Annotated[
         bool, typer.Option("--accept-differences", help="Exchange the tables though the new ones differ.")
     ] = False,

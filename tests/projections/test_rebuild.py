@@ -17,6 +17,7 @@ import pytest
 from events.follow import StoredEvent
 from projections.balances import Balances
 from projections.checks import check_all
+from projections.comparison import Comparison
 from projections.errors import (
     PositionConflict,
     ReadModelUnavailable,
@@ -25,6 +26,7 @@ from projections.errors import (
     RebuildRefused,
     RebuildRunning,
 )
+from projections.proofs.projection import Proofs
 from projections.queries import ReadModel
 from projections.rebuild import run as rebuild_run
 from projections.rebuild.places import Places
@@ -37,7 +39,7 @@ from tests.projections.batches import of_batches
 from tests.projections.conftest import projecting
 from tests.projections.log import UNIT, TestLedger, account_in
 
-PROJECTIONS: tuple[Projection[Any], ...] = (Balances(), Snapshots())
+PROJECTIONS: tuple[Projection[Any], ...] = (Balances(), Snapshots(), Proofs())
 
 
 async def rebuilt(ledger: TestLedger, projection: Projection[Any] | None = None, **options: Any) -> Rebuilt:
@@ -246,6 +248,16 @@ async def test_who_holds_the_tables_is_named_and_does_not_hold_up_readers(
             await rebuilt(ledger)
     await analyst.close()
     assert slowest < 3
+
+
+async def test_who_sees_one_moment_holds_the_tables_before_it_looks(ledger: TestLedger) -> None:
+    """Or it would see new tables as they were before they were whole."""
+    holds = (
+        "SELECT count(*) FROM pg_locks JOIN pg_class ON pg_class.oid = relation WHERE mode = 'AccessShareLock' "
+        "AND relnamespace = to_regnamespace($1) AND relname IN ('entries', 'snapshot_balances')"
+    )
+    async with Comparison(ledger.database):
+        assert await ledger.fetch(holds, ledger.name) == [(2,)]
 
 
 async def test_what_is_bound_to_the_tables_comes_along_or_is_named(ledger: TestLedger) -> None:
