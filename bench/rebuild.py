@@ -1,11 +1,13 @@
 """How fast the balances are rebuilt, from the start to the exchange, beside live tables at the end of the log."""
 
+import gc
 import itertools
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from bench.projection import ProjectionBench, measure
+from partita.services import GC_THRESHOLDS
 from projections.balances import Balances
 from projections.rebuild.results import Step
 from projections.rebuild.run import rebuild
@@ -17,6 +19,7 @@ def run(addresses: Mapping[str, str], events: int = 100_000) -> dict[str, Any]:
     The rest is `projection.run` for the live tables. `addresses` has kafka_bootstrap, schema_registry_url and
     postgres_url. Topics and schemas are made for this run, and dropped after it.
     """
+    gc.set_threshold(*GC_THRESHOLDS)  # as the command does
     live = measure(addresses, Balances(), events, singles=10, after=_rebuilt)
     return {**live.pop("rebuild"), "live": live}
 

@@ -34,7 +34,10 @@ log = logging.getLogger(__name__)
 MOST_INSTANCES: Final = 64
 
 GC_THRESHOLDS: Final = (100_000, 50, 100)
-"""What the handler makes for a command stays or goes with its group, and nothing of it is in cycles."""
+"""What the handler makes for a command stays or goes with its group, and nothing of it is in cycles.
+
+So it is with what a rebuild makes of events.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +202,7 @@ async def rebuild(
     """Rebuild the tables of the projection of this name: does and raises what `projections.rebuild.run` says."""
     from projections.rebuild.run import rebuild as rebuild_tables  # noqa: PLC0415  # as in `project`
 
+    gc.set_threshold(*GC_THRESHOLDS)
     with PROJECTIONS[name].open(wiring) as projection:
         return await rebuild_tables(
             wiring.clients,

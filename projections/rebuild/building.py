@@ -4,6 +4,9 @@ The schema has nothing but the projection's own tables, their positions and the 
 one that an earlier rebuild has left, whole or in part: everything here can be done again.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
@@ -34,7 +37,12 @@ SELECT relname FROM pg_class
 WHERE relnamespace = to_regnamespace($1) AND relkind = 'r' AND relname NOT IN ('positions', 'migrations')
 ORDER BY relname
 """
-_MEMORY: Final = "SET maintenance_work_mem = '256MB'"
+_MEMORY: Final = "256MB"
+"""For making one index."""
+_HASH_MEMORY: Final = "8MB"
+"""For a hash index: PostgreSQL sorts what it puts there only if the index is to be larger than this."""
+TIMEOUT: Final = 3600.0
+"""Most seconds for one statement: an index of a large table."""
 
 
 async def prepare(
@@ -56,17 +64,32 @@ async def prepare(
             await connection.execute(f'DROP INDEX IF EXISTS "{places.new}".{index.name}')
 
 
-async def finish(connection: asyncpg.Connection, places: Places, tables: tuple[str, ...]) -> None:
-    """Make the indexes that are not there, and tell PostgreSQL's planner what is in the tables."""
-    await connection.execute(f'SET search_path TO "{places.new}"')
-    await connection.execute(_MEMORY)
-    try:
-        for index in _indexes(tables):
-            statement = CreateIndex(index, if_not_exists=True).compile(dialect=dialect())  # type: ignore[no-untyped-call]  # its constructor has no types
-            await connection.execute(str(statement))
+async def finish(database: Database, places: Places, tables: tuple[str, ...]) -> None:
+    """Make the indexes that are not there, two at a time, and tell PostgreSQL's planner what is in the tables."""
+    left = iter(_indexes(tables))
+
+    async def make() -> None:
+        async with _finishing(database, places) as connection:
+            for index in left:
+                statement = CreateIndex(index, if_not_exists=True).compile(dialect=dialect())  # type: ignore[no-untyped-call]  # its constructor has no types
+                is_hash = index.dialect_options["postgresql"]["using"] == "hash"
+                await connection.execute(f"SET maintenance_work_mem = '{_HASH_MEMORY if is_hash else _MEMORY}'")
+                await connection.execute(str(statement))
+
+    failed = [each for each in await asyncio.gather(make(), make(), return_exceptions=True) if each is not None]
+    if failed:
+        raise failed[0]
+    async with _finishing(database, places) as connection:
         await connection.execute(f"ANALYZE {', '.join(tables)}")
+
+
+@asynccontextmanager
+async def _finishing(database: Database, places: Places) -> AsyncIterator[asyncpg.Connection]:
+    connection = await database.connect(command_timeout=TIMEOUT, server_settings={"search_path": places.new})
+    try:
+        yield connection
     finally:
-        await connection.execute("RESET search_path; RESET maintenance_work_mem")
+        connection.terminate()
 
 
 async def drop(connection: asyncpg.Connection, places: Places) -> list[str]:

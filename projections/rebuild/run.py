@@ -31,6 +31,7 @@ from projections.errors import (
 )
 from projections.migrate import upgrade
 from projections.rebuild import building, exchange
+from projections.rebuild.building import TIMEOUT
 from projections.rebuild.comparing import Difference, compare
 from projections.rebuild.places import Places, cut, is_behind, missing
 from projections.rebuild.results import Rebuilt, Step
@@ -44,8 +45,6 @@ ANSWER: Final = 30.0
 """Seconds for one answer of Kafka, and without an event before filling is given up."""
 EXCHANGE_WITHIN: Final = 60.0
 """Seconds in which the live tables must be free for a moment."""
-TIMEOUT: Final = 3600.0
-"""Most seconds for one statement: an index of a large table."""
 _SESSION: Final = {**KEEPALIVE, "timezone": "UTC", "application_name": "partita rebuild"}
 _LONGEST_PAUSE: Final = 2.0
 _HELD_BY: Final = """
@@ -91,7 +90,7 @@ async def rebuild(
             )
         await run.fill_to_the_end()
         on_step(Step("indexing"))
-        await building.finish(connection, places, projection.tables)
+        await building.finish(database, places, projection.tables)
         await run.exchange(differences)
         rows = await connection.fetch(statements.READ.format(schema=f'"{places.live}"'), projection.name)
         return Rebuilt(
