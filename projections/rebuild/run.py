@@ -221,6 +221,7 @@ class _Run:
         if not is_behind(at, until):
             return
         total, before = missing(at, until), self.events
+        self.on_step(Step(doing, 0, total))
 
         def note(progress: Progress) -> None:
             self.events = before + progress.events

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import asyncpg
 import pytest
@@ -28,6 +29,7 @@ from projections.errors import (
 )
 from projections.proofs.projection import Proofs
 from projections.queries import ReadModel
+from projections.rebuild import building
 from projections.rebuild import run as rebuild_run
 from projections.rebuild.places import Places
 from projections.rebuild.results import Rebuilt
@@ -100,7 +102,8 @@ async def test_new_tables_are_the_live_ones_and_the_old_are_kept(ledger: TestLed
     await everything_holds(ledger)
 
 
-async def test_damage_is_named_and_mended(ledger: TestLedger) -> None:
+async def test_damage_is_named_and_mended(ledger: TestLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when a rebuild has ended beyond the place where the damage can be seen."""
     ledger.append(ledger.writer.post(f"a-{n % 7}") for n in range(200))
     await live(ledger, 204)
     entry = "entry_id = '0-3'"
@@ -108,20 +111,31 @@ async def test_damage_is_named_and_mended(ledger: TestLedger) -> None:
         "ALTER TABLE entries DISABLE TRIGGER append_only; "
         f"UPDATE entries SET amount = amount + 1 WHERE {entry}; DELETE FROM balances WHERE account_id = 'a-2'; "
         "UPDATE balances SET balance = 0.5 WHERE account_id = 'a-1'; ALTER TABLE entries ENABLE TRIGGER append_only; "
+        "UPDATE positions SET next_sequence = 999 WHERE partition = 3; "
         "INSERT INTO accounts SELECT 'ghost', status, permanent, floor, assets, account_type, reference, metadata, "
         "version, partition, sequence, opened_at, updated_at FROM accounts LIMIT 1"
     )
     with pytest.raises(RebuildDiffers) as refused:
         await rebuilt(ledger)
-    found = {(each["table"], *each["key"].values()): each["what"] for each in refused.value.details["differences"]}
+    named = refused.value.details["differences"]
+    found = {(each["table"], *each["key"].values()): each["what"] for each in named}
+    assert "next_sequence is 999 in the live table" in found["positions", "3"]
     assert found["entries", "0-3"] == "amount is 2 in the live table, 1 in the log"
     assert found["balances", "a-2", "USD"] == "the row is not in the live table"
     assert "balance is 0.5 in the live table" in found["balances", "a-1", "USD"]
     assert found["accounts", "ghost"] == "the row is in the live table only"
-    assert len(found) == 4
+    assert len(found) == 5
     assert (await ledger.fetch(f"SELECT amount FROM entries WHERE {entry}"))[0][0] == 2
+    ledger.append([ledger.writer.post(account_in(0, 4))])
+    with monkeypatch.context() as patch:
+        patch.setattr(building, "finish", Mock(side_effect=RuntimeError("ended")))
+        with pytest.raises(RuntimeError, match="ended"):
+            await rebuilt(ledger, accept_differences=True)
+    with pytest.raises(RebuildDiffers) as refused:
+        await rebuilt(ledger)
+    assert refused.value.details["differences"] == named
     done = await rebuilt(ledger, accept_differences=True)
-    assert len(done.differences) == 4
+    assert [each.to_dict() for each in done.differences] == named
     assert done.events == 0  # it was built before
     await ledger.rows_are_the_log()
     await everything_holds(ledger)
