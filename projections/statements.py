@@ -16,7 +16,7 @@ READ: Final = """
 SELECT partition, next_offset, next_sequence, writer_epoch, halted, partition_count
 FROM {schema}.positions WHERE projection = $1 ORDER BY partition
 """
-STAY: Final = "LOCK TABLE {schema}.entries, {schema}.snapshot_balances IN ACCESS SHARE MODE"
+STAY: Final = "LOCK TABLE {schema}.entries, {schema}.snapshot_balances, {schema}.tiles IN ACCESS SHARE MODE"
 """What a transaction that sees one moment begins with, before it has seen any: tables that a rebuild puts in place of
 others have rows that are younger than it. It keeps no reader and no writer waiting.
 """

@@ -268,10 +268,10 @@ async def test_who_sees_one_moment_holds_the_tables_before_it_looks(ledger: Test
     """Or it would see new tables as they were before they were whole."""
     holds = (
         "SELECT count(*) FROM pg_locks JOIN pg_class ON pg_class.oid = relation WHERE mode = 'AccessShareLock' "
-        "AND relnamespace = to_regnamespace($1) AND relname IN ('entries', 'snapshot_balances')"
+        "AND relnamespace = to_regnamespace($1) AND relname IN ('entries', 'snapshot_balances', 'tiles')"
     )
     async with Comparison(ledger.database):
-        assert await ledger.fetch(holds, ledger.name) == [(2,)]
+        assert await ledger.fetch(holds, ledger.name) == [(3,)]
 
 
 async def test_what_is_bound_to_the_tables_comes_along_or_is_named(ledger: TestLedger) -> None:
