@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import closing
+from types import FrameType
 from typing import Annotated, Any, Final
 
 import typer
@@ -152,8 +153,8 @@ def run_all(json: Json = False) -> None:
     The mirror is one of them when PARTITA_IMMUDB_HOST is set, the reconciler when PARTITA_EVM_RPC_URL is, and the
     anchors when there is a key for them too. It says on stderr which are started, and what the others lack.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+    told: list[int] = []
+    _on_signals(lambda number, _: told.append(number))  # only noted: a service that is just begun is not left behind
     processes: dict[str, subprocess.Popen[bytes]] = {}
     with errors_told(as_json=json):
         settings = Settings()
@@ -165,8 +166,11 @@ def run_all(json: Json = False) -> None:
             err.print(f"not {name}: {lacks} is not set")
     try:
         for name in wanted:
-            processes[name] = subprocess.Popen([sys.executable, "-m", "partita", "run", name])  # noqa: S603  # ourselves
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            if not told:
+                processes[name] = subprocess.Popen([sys.executable, "-m", "partita", "run", name])  # noqa: S603  # ourselves
+        _on_signals(_stop)
+        if not told:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
     except _Stop:
         pass
     statuses = _end(processes)
@@ -181,19 +185,18 @@ class _Stop(Exception):
 
 
 def _stop(_number: int, _frame: object) -> None:
-    _ignore_signals()
+    _on_signals(signal.SIG_IGN)
     raise _Stop
 
 
-def _ignore_signals() -> None:
-    """What they ask for is being done, and must not be interrupted."""
+def _on_signals(action: "Callable[[int, FrameType | None], object] | signal.Handlers") -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, action)
 
 
 def _end(processes: dict[str, "subprocess.Popen[bytes]"]) -> dict[str, int]:
     """Stop what still runs, and return the exit statuses by service."""
-    _ignore_signals()
+    _on_signals(signal.SIG_IGN)  # what they ask for is being done, and must not be interrupted
     for process in processes.values():
         process.terminate()
     statuses = {}
