@@ -7,13 +7,13 @@ many transfers, as are asked for at once, for each direction, and one for the la
 import asyncio
 import math
 import multiprocessing
-import resource
 import time
 import uuid
 from typing import Any, Final
 
 from bench.chain import Poured, own_anvil, pour
 from bench.ledger import Bench
+from bench.memory import memory
 from events.money import UNITS_PER_WHOLE
 from events.types import EntryType
 from partita.settings import Settings
@@ -37,7 +37,7 @@ _BASE: Final = 1_000_000
 _OURS: Final = f"0x{0xA1:040x}"
 _ENTRIES_AT_ONCE: Final = 10_000
 _SCALE: Final = UNITS_PER_WHOLE // 10**6
-_MIB: Final = 1024
+_MIB: Final = 1024 * 1024
 _SPAWN: Final = multiprocessing.get_context("spawn")
 
 
@@ -79,7 +79,7 @@ async def _range(database: Database, url: str, poured: Poured, *, proofs: bool) 
     reader = ChainReader(chain, [node], [usdc], ours, 0, limits, proofs=proofs)
     reconciler = Reconciler(chain=chain, reader=reader, store=store, terms=Terms(tokens={usdc.name: usdc}, ours=ours))
     await _enter(store, reader, poured)
-    before, asked = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, node.requests
+    before, asked = memory().most, node.requests
     try:
         rates = [await _timed(reconciler, poured), await _timed(reconciler, poured)]
     finally:
@@ -95,7 +95,7 @@ async def _range(database: Database, url: str, poured: Poured, *, proofs: bool) 
         "requests": (node.requests - asked) // 2,
         "requests_least": _A_RANGE * math.ceil(blocks / min(_WIDEST, limits.most_transfers // PER_BLOCK)),
         "memory_before_mib": before // _MIB,
-        "memory_most_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _MIB,
+        "memory_most_mib": memory().most // _MIB,
     }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.ledger import Bench, fill
+from bench.memory import memory
 from commands.handler import Handler
 from commands.rocks_store import RocksStores
 from partita.services import GC_THRESHOLDS
@@ -118,7 +119,7 @@ def _handle(settings: Settings, instance: str, parts: Sequence[int]) -> dict[str
     busy = time.thread_time()
     rates = list(_rates(handler, done + turn.commands, parts))
     thread = time.thread_time() - busy
-    memory = _memory()
+    now, most = memory()
     handler.close()
     log.close()
     return {
@@ -126,7 +127,8 @@ def _handle(settings: Settings, instance: str, parts: Sequence[int]) -> dict[str
         "thread_seconds_to_ready": round(busy, 2),
         "commands_per_second": rates,
         "thread_microseconds_per_command": round(1e6 * thread / sum(parts), 1) if parts else None,
-        **memory,
+        "memory_megabytes": round(now / 1e6),
+        "peak_megabytes": round(most / 1e6),
     }
 
 
@@ -139,12 +141,3 @@ def _rates(handler: Handler, done: int, parts: Sequence[int]) -> Iterator[int]:
             if time.monotonic() - began > _TOO_LONG:
                 raise RuntimeError(f"{done} commands of {end} after {_TOO_LONG} s")
         yield round((done - before) / (time.monotonic() - began))
-
-
-def _memory() -> dict[str, int]:
-    """Return the megabytes that this process has in memory, and the most that it ever had."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return {
-        name: round(1024 * int(status[key].split()[0]) / 1e6)
-        for name, key in (("memory_megabytes", "VmRSS"), ("peak_megabytes", "VmHWM"))
-    }

@@ -127,6 +127,10 @@ def test_all_but_what_needs_an_extra_can_be_imported_without(plain: Path, tmp_pa
         ["commands.rocks_store", "rocksdict"],
         ["projections.immudb.client", "grpc"],
         ["projections.migrate", "alembic"],
+        ["projections.rebuild.building", "alembic"],
+        ["projections.rebuild.exchange", "alembic"],
+        ["projections.rebuild.run", "alembic"],
+        ["reconciler.commitments", "eth_hash"],
         ["reconciler.web3_chain", "aiohttp"],
     ]
 
