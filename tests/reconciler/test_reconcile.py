@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -169,10 +170,11 @@ async def test_the_service_follows_log_and_chain_and_posts_what_the_ledger_lacks
 
 
 async def _balance_is(treasury: Treasury, wanted: int, service: Service) -> None:
-    async with asyncio.timeout(60):
-        while await treasury.engine.get_balance(treasury.account, treasury.asset) != wanted:
-            assert service.alive(), service.log_text()[-3000:]
-            await asyncio.sleep(0.05)
+    deadline = time.monotonic() + 150
+    while (balance := await treasury.engine.get_balance(treasury.account, treasury.asset)) != wanted:
+        assert service.alive(), service.log_text()[-3000:]
+        assert time.monotonic() < deadline, f"{balance} of {wanted}; the service: {service.log_text()[-3000:]}"
+        await asyncio.sleep(0.05)
 
 
 async def test_the_command_line_tells_all_of_it(treasury: Treasury) -> None:
