@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from partita.reconciliation import Opened, opened
+from partita.reconciliation import Opened, opened, opened_when_there
 from partita.settings import Settings
 from partita.wiring import Wiring
 from reconciler.anchoring import Anchoring
@@ -14,13 +14,11 @@ _POLL = 1.0
 
 
 @asynccontextmanager
-async def _anchoring(settings: Settings) -> AsyncIterator[tuple[Opened, Anchoring]]:
-    """Give what anchors, with the nodes found to be of the right chain."""
-    settings.anchoring_key()  # before anything is connected
-    parts = await opened(settings, None)
+async def _anchoring(parts: Opened) -> AsyncIterator[Anchoring]:
+    """Give what anchors; close the parts in the end."""
     try:
         await parts.resolutions.catch_up()
-        yield parts, parts.wiring.anchoring(parts.reconciler, parts.resolutions, parts.partition_count)
+        yield parts.wiring.anchoring(parts.reconciler, parts.resolutions, parts.partition_count)
     finally:
         await parts.close()
 
@@ -36,7 +34,9 @@ async def anchor_now(settings: Settings, *, timeout: float) -> tuple[str, Anchor
         AnchorStuck: no transaction of it got into a block.
         ChainUnavailable, WrongChain: as for a reconciliation.
     """
-    async with _anchoring(settings) as (parts, anchoring):
+    settings.anchoring_key()  # before anything is connected
+    parts = await opened(settings, None)
+    async with _anchoring(parts) as anchoring:
         if not await anchoring.begin():
             return "unchanged", None
         try:
@@ -51,8 +51,10 @@ async def anchor_now(settings: Settings, *, timeout: float) -> tuple[str, Anchor
 
 async def run_anchor_service(settings: Settings, stop: asyncio.Event) -> None:
     """Anchor what is new, every so many seconds of the settings, until `stop` is set; raises as `anchor_now`."""
-    async with _anchoring(settings) as (_, anchoring):
-        await anchoring.run(stop, every=settings.anchor_every)
+    settings.anchoring_key()
+    if (parts := await opened_when_there(settings, stop)) is not None:
+        async with _anchoring(parts) as anchoring:
+            await anchoring.run(stop, every=settings.anchor_every)
 
 
 async def find_anchor(settings: Settings, partition: int, index: int) -> Anchor | None:

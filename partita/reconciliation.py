@@ -8,6 +8,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -28,7 +29,7 @@ from partita.wiring import Wiring
 from projections.records import BatchStatus
 from reconciler.configured import ChainProvider
 from reconciler.deposits import Deposit
-from reconciler.errors import DiscrepancyNotFound, InvalidStatement, NotACorrection
+from reconciler.errors import ChainUnavailable, DiscrepancyNotFound, InvalidStatement, NotACorrection
 from reconciler.expectations import Expectations
 from reconciler.ranges import reconcile_blocks
 from reconciler.reconcile import Reconciler
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 MIGRATIONS: Final = "reconciler:migrations"
 _MOST_REASON: Final = 1_000
+_AGAIN_AFTER: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,18 @@ async def opened(settings: Settings, provider: ChainProvider | None) -> Opened:
         await (parts.close() if parts else reconciler.reader.close())
         raise
     return parts
+
+
+async def opened_when_there(settings: Settings, stop: asyncio.Event) -> Opened | None:
+    """Return the parts as `opened`, once the chain can be read; None: `stop` was set before."""
+    while not stop.is_set():
+        try:
+            return await opened(settings, None)
+        except ChainUnavailable as error:
+            log.warning("%s; trying again", error.message)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _AGAIN_AFTER)
+    return None
 
 
 def _prepare_topics(wiring: Wiring) -> int:
@@ -223,7 +237,9 @@ async def run_reconciler_service(
     settings: Settings, stop: asyncio.Event, on_round: Callable[[Round], None] = lambda _: None
 ) -> None:
     """Follow the log and the chain of the settings until `stop` is set; raises as `ReconcilerService.run`."""
-    parts = await opened(settings, None)
+    parts = await opened_when_there(settings, stop)
+    if parts is None:
+        return
     accounts: Mapping[str, str] = {
         address.lower(): account for address, account in settings.chain_deposit_accounts.items()
     }

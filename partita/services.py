@@ -97,6 +97,9 @@ PROJECTIONS: Final[Mapping[str, Service]] = {
 }
 """Each is `partita run NAME` and a group of its own."""
 
+NOT_NEEDED: Final = frozenset({MIRROR, "reconciler", "anchor"})
+"""Services that the ledger goes on without, since they need what others run: a mirror, a chain."""
+
 
 def _lacks_key(settings: Settings) -> str | None:
     has_key = settings.anchor_key is not None or settings.anchor_key_file is not None

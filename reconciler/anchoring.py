@@ -15,6 +15,7 @@ from typing import Any, Final
 from events.errors import LedgerError
 from events.reconciliation import CheckpointsAnchored
 from reconciler.anchors import data_of, root_over
+from reconciler.errors import ChainUnavailable
 from reconciler.matching import State, Transaction
 from reconciler.provider import Fees, NodeRefused, Wallet
 from reconciler.reading import ChainReader
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 STUCK_AFTER: Final = 90.0
 """Seconds in no block after which a transaction is replaced by one with a higher fee."""
 GIVE_UP_AFTER: Final = 300.0
-"""Seconds within which the chain or the database must come back."""
+"""Seconds within which the database must come back."""
 MOST_ATTEMPTS: Final = 24
 """Transactions of one anchor: by then the last one offers a hundred times what the first did."""
 _RAISE: Final = (5, 4)
@@ -161,7 +162,7 @@ class Anchoring:
     async def run(
         self, stop: asyncio.Event, *, every: float, poll: float = 2.0, give_up_after: float = GIVE_UP_AFTER
     ) -> None:
-        """Anchor what is new every so many seconds, until `stop` is set.
+        """Anchor what is new every so many seconds, until `stop` is set. The chain is waited for however long.
 
         Raises:
             LedgerError: what waiting does not mend, or did not within `give_up_after` seconds.
@@ -175,7 +176,11 @@ class Anchoring:
                 await self.step()
                 well_at = self.clock()
             except LedgerError as error:
-                if not error.retriable or self.clock() - well_at > give_up_after:
+                if not error.retriable:
+                    raise
+                if isinstance(error, ChainUnavailable):
+                    well_at = self.clock()
+                elif self.clock() - well_at > give_up_after:
                     raise
                 log.warning("%s; trying again", error.message)
             try:

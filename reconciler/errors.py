@@ -25,6 +25,10 @@ class ReorganisedTooDeep(LedgerError):
     """None of the blocks that were written down is on the chain any more, as far back as they are kept."""
 
 
+class TooManyAddresses(LedgerError):
+    """More addresses are ours than can be looked for on a chain."""
+
+
 class AmountNotExact(LedgerError):
     """An amount of the chain can't be written in units of the ledger without rounding, or is too large."""
 

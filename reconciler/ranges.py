@@ -126,7 +126,7 @@ async def reconcile_blocks(
 
 async def _add_pending(reconciler: Reconciler, sums: _Sums) -> None:
     after = ""
-    while (page := await reconciler.pending(after)) is not None:
+    while (page := await reconciler.pending(after, settled=True)) is not None:
         after, compared = page
         sums.add(compared)
 

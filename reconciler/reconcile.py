@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, TypeVar
 
 from reconciler.chains import Chain
-from reconciler.errors import ChainUnavailable, ReconciliationConflict, ReorganisedTooDeep
+from reconciler.errors import ChainUnavailable, ReconciliationConflict, ReorganisedTooDeep, TooManyAddresses
 from reconciler.findings import Row
 from reconciler.matching import Finding, Kind, Matching, State, Terms, Transaction, match
 from reconciler.reading import ChainReader, Stretch
@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 MOST_CONFLICTS: Final = 20
 PENDING_AT_ONCE: Final = 500
+MOST_ADDRESSES: Final = 100_000
 
 
 class _Changed(ChainUnavailable):
@@ -51,10 +52,23 @@ class Reconciler:
     terms: Terms
     settled: int = 0
     conflicts: int = field(default=0, init=False)
+    _learned: int = field(default=0, init=False)
 
     async def learn_addresses(self) -> None:
-        """Take for ours the addresses that entries name as ours, when nobody has said which they are."""
-        ours = await self.store.ours(self.chain.names)
+        """Take for ours the addresses that entries name as ours, when nobody has said which they are.
+
+        Raises:
+            TooManyAddresses: there are more than can be looked for.
+        """
+        ours = self.terms.ours
+        while (found := await self.store.ours(self.chain.names, self._learned))[1] > self._learned:
+            ours, self._learned = ours | found[0], found[1]
+            if len(ours) > MOST_ADDRESSES:
+                raise TooManyAddresses(
+                    f"entries name more than {MOST_ADDRESSES:,} addresses of {self.chain.name} as ours: say with "
+                    "PARTITA_CHAIN_ADDRESSES which are",
+                    most=MOST_ADDRESSES,
+                )
         self.terms = replace(self.terms, ours=ours)
         self.reader.ours = ours
 
@@ -90,9 +104,15 @@ class Reconciler:
         )
         return stretch, compared
 
-    async def pending(self, after: str = "") -> tuple[str, Compared] | None:
-        """Look up the transactions of entries that are open, some at a time in the order of ids; None: no more."""
-        some = await self.store.pending(self.chain.names_of_entries, self.chain.chain_id, after, PENDING_AT_ONCE)
+    async def pending(self, after: str = "", *, settled: bool) -> tuple[str, Compared] | None:
+        """Look up the transactions of entries that are open, some at a time in the order of ids; None: no more.
+
+        With `settled` also of those that people have seen to.
+        """
+        if not after:
+            while await self.store.take_up(self.chain.names_of_entries, self.chain.chain_id):
+                continue
+        some = await self.store.pending(self.chain.chain_id, after, PENDING_AT_ONCE, settled=settled)
         if not some:
             return None
         tx_hashes = sorted({expectation.tx_hash for expectation in some})

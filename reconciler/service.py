@@ -14,6 +14,7 @@ from typing import Final
 
 from events.errors import LedgerError
 from reconciler.deposits import Ledger, deposit
+from reconciler.errors import ChainUnavailable
 from reconciler.expectations import Expectations
 from reconciler.findings import Row
 from reconciler.reconcile import Reconciler
@@ -57,7 +58,7 @@ class ReconcilerService:
     _given_up: set[str | None] = field(default_factory=set)
 
     async def run(self, stop: asyncio.Event, on_round: Callable[[Round], None] = lambda _: None) -> None:
-        """Run until `stop` is set.
+        """Run until `stop` is set. The chain is waited for however long it can't be read.
 
         Raises:
             LedgerError: what waiting does not mend, or did not within `give_up_after` seconds.
@@ -68,7 +69,11 @@ class ReconcilerService:
             try:
                 done = await self.round(stop)
             except LedgerError as error:
-                if not error.retriable or loop.time() - well_at > self.give_up_after:
+                if not error.retriable:
+                    raise
+                if isinstance(error, ChainUnavailable):
+                    well_at = loop.time()
+                elif loop.time() - well_at > self.give_up_after:
                     raise
                 log.warning("%s; trying again", error.message)
                 await _wait(stop, delay)
@@ -113,7 +118,7 @@ class ReconcilerService:
 
     async def _look_at_open_entries(self, stop: asyncio.Event) -> None:
         after = ""
-        while not stop.is_set() and (page := await self.reconciler.pending(after)) is not None:
+        while not stop.is_set() and (page := await self.reconciler.pending(after, settled=False)) is not None:
             after, _ = page
 
     async def _deposit(self) -> int:

@@ -20,14 +20,17 @@ from reconciler import statements
 from reconciler.database import Database
 from reconciler.errors import ReconciliationConflict
 from reconciler.findings import Row, gone, revised
-from reconciler.matching import Finding
+from reconciler.matching import Finding, Kind
 from reconciler.transfers import Expectation
 
 MOST_MARKS: Final = 1_000
-MOST_ADDRESSES: Final = 100_000
+ADDRESSES_AT_ONCE: Final = 10_000
+ENTRIES_AT_ONCE: Final = 20_000
 _COMMAND_TIMEOUT: Final = 60.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS: Final = Row._fields
+_OPEN: Final = frozenset({Kind.MISSING_ON_CHAIN, Kind.NOT_YET_FINAL, Kind.REORGANISED})
+"""What is found of an entry as long as its transaction may still come."""
 _EXPECTATION: Final = (
     "entry_id", "account_id", "entry_type", "amount", "asset", "chain", "tx_hash", "token", "sender", "recipient",
     "log_index", "problem", "recorded_at",
@@ -111,15 +114,33 @@ class ChainStore:
         found = await self._fetch(statements.EXPECTED, names, list(tx_hashes))
         return [_expectation(row) for row in found]
 
-    async def pending(self, names: Sequence[str], chain_id: int, after: str, limit: int) -> list[Expectation]:
-        """Return entries of which it is not known for good what became of their transaction, in the order of ids."""
-        found = await self._fetch(statements.PENDING, names, chain_id, after, limit)
+    async def take_up(self, names: Sequence[str], chain_id: int) -> int:
+        """Have entries that are new, of the chain with these names, among those that are open.
+
+        They are as many as come at once; returns how many entries that were, 0: none are left.
+        """
+        async with self._pg() as pg, pg.transaction():
+            await self._lock(pg, chain_id)
+            sql = self._sql(statements.TAKE_UP)
+            return int(await pg.fetchval(sql, chain_id, names, sorted(_OPEN), ENTRIES_AT_ONCE))
+
+    async def pending(self, chain_id: int, after: str, limit: int, *, settled: bool) -> list[Expectation]:
+        """Return entries of which it is not known for good what became of their transaction, in the order of ids.
+
+        With `settled` also those of which people have said that they may be so.
+        """
+        found = await self._fetch(statements.PENDING, chain_id, after, settled, limit)
         return [_expectation(row) for row in found]
 
-    async def ours(self, names: Sequence[str]) -> frozenset[str]:
-        """Return the addresses that entries name as ours: where credits went to, and where debits came from."""
-        found = await self._fetch(statements.OURS, names, MOST_ADDRESSES)
-        return frozenset(row["address"] for row in found)
+    async def ours(self, names: Sequence[str], after: int) -> tuple[frozenset[str], int]:
+        """Return addresses that entries name as ours: where credits went to, and where debits came from.
+
+        They are of entries with a number above `after`, as many as come at once; the number to go on from is returned
+        with them, which is `after` when there are no more.
+        """
+        found = await self._fetch(statements.OURS, names, after, ADDRESSES_AT_ONCE)
+        named = frozenset(row["address"] for row in found if row["address"] is not None)
+        return named, max((row["up_to"] for row in found), default=after)
 
     async def in_blocks(self, chain_id: int, first: int, last: int) -> list[Row]:
         """Return what holds of the transactions in these blocks."""
@@ -186,13 +207,13 @@ class ChainStore:
                 raise ReconciliationConflict("an entry that names one of the transactions has come meanwhile")
             current = await self._current(pg, chain_id, scope)
             new = revised(current, found, chain_id)
-            await self._add(pg, new)
+            await self._add(pg, chain_id, new)
             if move is not None:
                 await self._move(pg, chain_id, *move)
         return [*(current | {row.finding_id: row for row in new}).values()]
 
-    async def _lock(self, pg: Any, chain_id: int) -> None:
-        await pg.execute(statements.LOCK, f"partita.chain.{self._schema}.{chain_id}")
+    async def _lock(self, pg: Any, of: int | str) -> None:
+        await pg.execute(statements.LOCK, f"partita.chain.{self._schema}.{of}")
 
     async def _current(self, pg: Any, chain_id: int, scope: Scope) -> dict[str, Row]:
         found = await pg.fetch(self._sql(statements.OF_TRANSACTIONS), chain_id, scope.tx_hashes)
@@ -200,11 +221,14 @@ class ChainStore:
             found += await pg.fetch(self._sql(statements.IN_BLOCKS), chain_id, *scope.blocks)
         return {row["finding_id"]: _row(row) for row in found}
 
-    async def _add(self, pg: Any, rows: Sequence[Row]) -> None:
-        if rows:
-            await pg.copy_records_to_table(
-                "findings", schema_name=self._database.schema, columns=_COLUMNS, records=rows
-            )
+    async def _add(self, pg: Any, chain_id: int, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        await pg.copy_records_to_table("findings", schema_name=self._database.schema, columns=_COLUMNS, records=rows)
+        still = {row.entry_id: row.discrepancy_id for row in rows if row.entry_id and row.kind in _OPEN}
+        done = [row.entry_id for row in rows if row.entry_id and row.kind not in _OPEN]
+        await pg.execute(self._sql(statements.SHUT), chain_id, done)
+        await pg.execute(self._sql(statements.OPEN), chain_id, [*still], [*still.values()])
 
     async def _move(self, pg: Any, chain_id: int, before: Cursor, after: Cursor) -> None:
         status = await pg.execute(self._sql(statements.MOVE_CURSOR), chain_id, *after, *before)
@@ -230,7 +254,7 @@ class ChainStore:
                 for before_row in map(_row, found)
                 if (row := gone(before_row)).facts != before_row.facts
             ]
-            await self._add(pg, rows)
+            await self._add(pg, chain_id, rows)
             await pg.execute(self._sql(statements.UNMARK), chain_id, to.number)
             await self._move(pg, chain_id, before, to)
         return rows
@@ -255,6 +279,7 @@ class ChainStore:
         async with self._pg() as pg, pg.transaction():
             await self._advance(pg, topic, moves)
             if expectations:
+                await self._lock(pg, "expectations")  # so that their numbers are in the order in which they are there
                 await pg.copy_records_to_table(
                     "expectations",
                     schema_name=self._database.schema,

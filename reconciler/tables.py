@@ -12,6 +12,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Identity,
     Index,
     Integer,
     MetaData,
@@ -53,11 +54,36 @@ expectations: Final = Table(
     Column("log_index", BigInteger, comment="Which log of the block, if the entry says"),
     Column("problem", Text, comment="Why what the entry names can't be; null when it can"),
     Column("recorded_at", TIME, nullable=False, comment="When the entry was recorded"),
+    Column(
+        "number",
+        BigInteger,
+        Identity(always=True),
+        nullable=False,
+        comment="Counts them in the order in which they came to be there",
+    ),
     CheckConstraint("entry_type IN ('CREDIT', 'DEBIT')", name="entry_type"),
     comment="Every entry that names a transaction of a chain. Append-only",
 )
 Index("expectations_tx_idx", expectations.c.tx_hash)
-Index("expectations_chain_idx", expectations.c.chain, expectations.c.entry_id)
+Index("expectations_chain_idx", expectations.c.chain, expectations.c.number)
+
+taken_up: Final = Table(
+    "taken_up",
+    metadata,
+    Column("chain_id", BigInteger, primary_key=True, autoincrement=False, comment="EIP-155"),
+    Column("chain", ID, primary_key=True, comment="A name that entries call it"),
+    Column("up_to", BigInteger, nullable=False, comment="The last one of that name that has been taken up"),
+    comment="Up to which expectation those that are open are among the open entries",
+)
+
+open_entries: Final = Table(
+    "open_entries",
+    metadata,
+    Column("chain_id", BigInteger, primary_key=True, autoincrement=False, comment="EIP-155"),
+    Column("entry_id", ID, primary_key=True, comment="The entry"),
+    Column("discrepancy_id", ID, comment="What was found of it last; null: not looked at yet"),
+    comment="Entries of which it is not known for good what became of their transaction: each new block is asked",
+)
 
 findings: Final = Table(
     "findings",

@@ -17,7 +17,7 @@ import typer
 from commands.handler import Turn
 from partita.cli.output import Exit, Json, err, errors_told, print_json
 from partita.cli.restoring import RestoreReport
-from partita.services import PROJECTIONS, project, run_handler, run_together, run_web
+from partita.services import NOT_NEEDED, PROJECTIONS, project, run_handler, run_together, run_web
 from partita.settings import Settings
 from partita.wiring import Wiring
 from projections.service import Progress
@@ -148,14 +148,16 @@ async def _until_told(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]
 
 @app.command(name="all")
 def run_all(json: Json = False) -> None:
-    """Run every service, each in a process of its own; when one ends, the others are stopped.
+    """Run every service, each in a process of its own; when one that the ledger needs ends, the others are stopped.
 
     The mirror is one of them when PARTITA_IMMUDB_HOST is set, the reconciler when PARTITA_EVM_RPC_URL is, and the
-    anchors when there is a key for them too. It says on stderr which are started, and what the others lack.
+    anchors when there is a key for them too. When one of these ends, the others go on. It says on stderr which are
+    started, and what the others lack.
     """
     told: list[int] = []
     _on_signals(lambda number, _: told.append(number))  # only noted: a service that is just begun is not left behind
     processes: dict[str, subprocess.Popen[bytes]] = {}
+    statuses: dict[str, int] = {}
     with errors_told(as_json=json):
         settings = Settings()
     lacking = run_together(settings)
@@ -169,15 +171,23 @@ def run_all(json: Json = False) -> None:
             if not told:
                 processes[name] = subprocess.Popen([sys.executable, "-m", "partita", "run", name])  # noqa: S603  # ourselves
         _on_signals(_stop)
-        if not told:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        while not told and (name := _first_to_end(processes)) in NOT_NEEDED:
+            statuses[name] = processes[name].wait()
+            del processes[name]
+            err.print(f"{name} has ended with status {statuses[name]}; the others go on. Again: partita run {name}")
     except _Stop:
         pass
-    statuses = _end(processes)
+    statuses |= _end(processes)
     if json:
         print_json(statuses)
     if not _IN_ORDER.issuperset(statuses.values()):
         raise typer.Exit(Exit.FAILED)
+
+
+def _first_to_end(processes: "dict[str, subprocess.Popen[bytes]]") -> str:
+    """Wait until one of them has ended, and return which; its status is still to be asked for."""
+    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    return next(name for name, process in processes.items() if ended is not None and process.pid == ended.si_pid)
 
 
 class _Stop(Exception):

@@ -1,9 +1,12 @@
 """Chains for the tests of the reconciler."""
 
+import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from projections.database import Database
+from projections.migrate import upgrade
 from tests.reconciler.treasury import Treasury
 from tests.reconciler.worlds import Anvil, Fake, World
 from tests.support.services import Ledger, ledger_on
@@ -36,3 +39,13 @@ def ledger(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
 async def treasury(full_stack: Stack, ledger: Ledger) -> AsyncIterator[Treasury]:
     async with ledger.engine() as engine:
         yield Treasury(Anvil(full_stack.addresses["evm_rpc_url"]), ledger, engine)
+
+
+@pytest.fixture
+async def database(stack: Stack) -> AsyncIterator[Database]:
+    made = Database(url=stack.addresses["postgres_url"], schema=f"t{uuid.uuid4().hex[:12]}_chain")
+    await upgrade(made, folder="reconciler:migrations")
+    yield made
+    connection = await made.connect()
+    await connection.execute(f'DROP SCHEMA "{made.schema}" CASCADE')
+    await connection.close()

@@ -2,16 +2,13 @@
 
 import asyncio
 import random
-import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from projections.database import Database
-from projections.migrate import upgrade
 from reconciler.chains import NATIVE, Token, known
 from reconciler.matching import Terms
 from reconciler.reading import ChainReader
@@ -22,20 +19,9 @@ from reconciler.transfers import Transfer
 from tests.reconciler.samples import ETH, OTHER, STRANGER, VAULT, entry
 from tests.reconciler.test_node import OURS, UNHURRIED, at_once
 from tests.reconciler.worlds import Fake, FaultyNode
-from tests.support.stack import Stack
 
 PATIENT = replace(UNHURRIED, tries=60, most_blocks=6)
 KILLS = 20
-
-
-@pytest.fixture
-async def database(stack: Stack) -> AsyncIterator[Database]:
-    made = Database(url=stack.addresses["postgres_url"], schema=f"t{uuid.uuid4().hex[:12]}_chain")
-    await upgrade(made, folder="reconciler:migrations")
-    yield made
-    connection = await made.connect()
-    await connection.execute(f'DROP SCHEMA "{made.schema}" CASCADE')
-    await connection.close()
 
 
 class _Entries:

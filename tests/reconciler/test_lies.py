@@ -64,8 +64,9 @@ async def _execute(database: Database, statement: str) -> None:
 
 @pytest.fixture
 async def store(tables: Database) -> AsyncIterator[ChainStore]:
-    append_only = "SET session_replication_role = replica"
-    await _execute(tables, f'{append_only}; TRUNCATE "{tables.schema}".expectations, "{tables.schema}".findings')
+    emptied = ("expectations", "findings", "open_entries", "taken_up")
+    filled = ", ".join(f'"{tables.schema}".{name}' for name in emptied)
+    await _execute(tables, f"SET session_replication_role = replica; TRUNCATE {filled}")  # without its triggers
     made = ChainStore(tables)
     yield made
     await made.close()

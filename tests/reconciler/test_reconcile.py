@@ -115,26 +115,31 @@ async def test_what_people_say_holds_and_is_not_told_again(treasury: Treasury) -
         assert (states[lacking], states[odd]) == (("reopened", None), ("resolved", batch.batch_id))
 
 
-@pytest.mark.parametrize("depth", [1, 5, 64])
-async def test_a_reorganisation_is_told_and_what_comes_again_is_matched_again(treasury: Treasury, depth: int) -> None:
-    kept = treasury.arrive(1)
-    await treasury.enter(kept, 1)
-    snapshot = treasury.anvil.ask("evm_snapshot")
-    lost = treasury.arrive(2)
+@pytest.mark.parametrize("by", ["evm_revert", "anvil_reorg"])
+@pytest.mark.parametrize("depth", [1, 2, 7, 32, 64])
+async def test_a_reorganisation_is_told_and_what_comes_again_is_matched_again(
+    treasury: Treasury, depth: int, by: str
+) -> None:
+    anvil = treasury.anvil
+    await treasury.enter(treasury.arrive(1), 1)
+    payment = treasury.signed(2)
+    snapshot = anvil.ask("evm_snapshot")
+    lost = anvil.send_signed(payment)
     await treasury.enter(lost, 2)
-    nobodys = treasury.arrive(3)
-    treasury.anvil.mine(max(depth - 4, 0))
+    anvil.mine(depth - 1)
     before = await treasury.reconcile()
-    assert (before.matched_count, set(treasury.of_ours(before))) == (2, {nobodys})
-    assert treasury.anvil.ask("evm_revert", snapshot)
+    assert (before.matched_count, treasury.of_ours(before)) == (2, {})
+
+    anvil.ask(by, *((snapshot,) if by == "evm_revert" else (depth, [])))
     other = treasury.arrive(4)
-    treasury.anvil.mine(depth + 4)
+    anvil.mine(depth)
     after = await treasury.reconcile()
-    assert after.matched_count == 1
-    assert {tx: str(d.type) for tx, d in treasury.of_ours(after).items()} == {
-        lost: "reorganised",
-        other: "missing_in_ledger",
-    }
+    kinds = {tx: str(found.type) for tx, found in treasury.of_ours(after).items()}
+    assert (after.matched_count, kinds) == (1, {lost: "reorganised", other: "missing_in_ledger"})
+
+    assert anvil.send_signed(payment) == lost
+    again = await treasury.reconcile()
+    assert (again.matched_count, {*treasury.of_ours(again)}) == (2, {other})
 
 
 async def test_without_addresses_those_that_entries_name_are_ours(treasury: Treasury) -> None:

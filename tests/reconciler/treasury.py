@@ -12,7 +12,7 @@ from reconciler.chains import Token
 from reconciler.configured import ChainProvider
 from reconciler.report import Discrepancy, Report
 from tests.reconciler.samples import an_address
-from tests.reconciler.worlds import Anvil
+from tests.reconciler.worlds import Anvil, called
 from tests.support.services import Ledger
 
 CUSTOMER, THIEF = an_address(0xE1), an_address(0xE2)
@@ -39,6 +39,12 @@ class Treasury:
 
     def arrive(self, whole: int, *, to: str | None = None) -> str:
         return self.anvil.pay(self.token.name, CUSTOMER, to or self.vault, whole * 10**6)
+
+    def signed(self, whole: int) -> str:
+        """Return a payment to us that is signed and not sent, by a customer who has the money."""
+        payer, signed = self.anvil.signed(self.token.name, called("transfer", self.vault, whole * 10**6))
+        self.anvil.call(self.token.name, CUSTOMER, "mint", payer, whole * 10**6)
+        return signed
 
     async def enter(self, tx_hash: str, whole: int | str, entry_type: str = "credit", **given: Any) -> str:
         named = {"chain": "anvil", "transaction_hash": tx_hash, "token": self.token.name, **given}

@@ -13,6 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from eth_account import Account
+from eth_utils.address import to_checksum_address
+
 from reconciler.chains import NATIVE, Tag
 from reconciler.provider import Block, Header, NativeScan, Node, NodeBusy, NodeRefused, Receipt, Receipts, Sent
 from reconciler.transfers import NATIVE_INDEX, Transfer
@@ -93,6 +96,19 @@ class Anvil:
             self.funded.add(sender)
         fields = {"from": sender, "data": data, "value": hex(value), "gas": hex(gas)}
         tx_hash = str(self.ask("eth_sendTransaction", fields | ({"to": to} if to else {})))
+        eventually(lambda: self.receipt(tx_hash))
+        return tx_hash
+
+    def signed(self, to: str, data: str) -> tuple[str, str]:
+        """Return a sender who has no other transaction, and the signed one: sent again it is the same."""
+        account = Account.create()
+        self.ask("anvil_setBalance", account.address, hex(_GAS))
+        fields = {"to": to_checksum_address(to), "data": data, "nonce": 0, "gas": 3_000_000, "chainId": self.chain_id}
+        fee = 10 * int(self.ask("eth_gasPrice"), 16)
+        return account.address, account.sign_transaction(fields | {"gasPrice": fee}).raw_transaction.to_0x_hex()
+
+    def send_signed(self, signed: str) -> str:
+        tx_hash = str(self.ask("eth_sendRawTransaction", signed))
         eventually(lambda: self.receipt(tx_hash))
         return tx_hash
 
