@@ -51,7 +51,7 @@ demo: $(VENV)/.stack ## Set up, start the local stack and run the main job on it
 .PHONY: test
 test: export PYTHONDONTWRITEBYTECODE :=# empty: a service that is started hundreds of times is compiled once
 test: setup lint ## Set up, check style, types and layers, and run every test, the fast ones first, in WORKERS=2 processes.
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 40 $(ARGS)
 
 .PHONY: chaos
 chaos: setup ## Run the long tests that kill handlers and the broker in mid-stream (20 minutes).

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from partita.reconciliation import Opened, opened, opened_when_there
+from partita.reconciliation import Opened, opened, prepared
 from partita.settings import Settings
 from partita.wiring import Wiring
 from reconciler.anchoring import Anchoring
@@ -52,9 +52,8 @@ async def anchor_now(settings: Settings, *, timeout: float) -> tuple[str, Anchor
 async def run_anchor_service(settings: Settings, stop: asyncio.Event) -> None:
     """Anchor what is new, every so many seconds of the settings, until `stop` is set; raises as `anchor_now`."""
     settings.anchoring_key()
-    if (parts := await opened_when_there(settings, stop)) is not None:
-        async with _anchoring(parts) as anchoring:
-            await anchoring.run(stop, every=settings.anchor_every)
+    async with _anchoring(await prepared(settings, None)) as anchoring:
+        await anchoring.run(stop, every=settings.anchor_every)
 
 
 async def find_anchor(settings: Settings, partition: int, index: int) -> Anchor | None:

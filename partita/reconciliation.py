@@ -8,7 +8,6 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -29,7 +28,7 @@ from partita.wiring import Wiring
 from projections.records import BatchStatus
 from reconciler.configured import ChainProvider
 from reconciler.deposits import Deposit
-from reconciler.errors import ChainUnavailable, DiscrepancyNotFound, InvalidStatement, NotACorrection
+from reconciler.errors import DiscrepancyNotFound, InvalidStatement, NotACorrection
 from reconciler.expectations import Expectations
 from reconciler.ranges import reconcile_blocks
 from reconciler.reconcile import Reconciler
@@ -41,7 +40,6 @@ log = logging.getLogger(__name__)
 
 MIGRATIONS: Final = "reconciler:migrations"
 _MOST_REASON: Final = 1_000
-_AGAIN_AFTER: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +62,20 @@ class Opened:
 
 async def opened(settings: Settings, provider: ChainProvider | None) -> Opened:
     """Return the parts, with their tables and topics there, and the nodes found to be of the right chain."""
+    parts = await prepared(settings, provider)
+    try:
+        await parts.reconciler.reader.check()
+    except BaseException:
+        await parts.close()
+        raise
+    return parts
+
+
+async def prepared(settings: Settings, provider: ChainProvider | None) -> Opened:
+    """Return the parts, with their tables and topics there; the nodes have not been asked anything."""
     wiring = Wiring(settings)
     chosen = provider or wiring.chain_provider()
     reconciler = wiring.reconciler(chosen)
-    parts = None
     try:
         count = await asyncio.to_thread(_prepare_topics, wiring)
         from projections.migrate import upgrade  # noqa: PLC0415  # Alembic is not in the plain install
@@ -75,24 +83,10 @@ async def opened(settings: Settings, provider: ChainProvider | None) -> Opened:
         await upgrade(wiring.chain_database, folder=MIGRATIONS)
         expectations = wiring.expectations(reconciler.store, count)
         resolutions = await asyncio.to_thread(wiring.resolutions, reconciler.store)
-        parts = Opened(wiring, reconciler, expectations, resolutions, count, bool(reconciler.terms.ours))
-        await reconciler.reader.check()
     except BaseException:
-        await (parts.close() if parts else reconciler.reader.close())
+        await reconciler.reader.close()
         raise
-    return parts
-
-
-async def opened_when_there(settings: Settings, stop: asyncio.Event) -> Opened | None:
-    """Return the parts as `opened`, once the chain can be read; None: `stop` was set before."""
-    while not stop.is_set():
-        try:
-            return await opened(settings, None)
-        except ChainUnavailable as error:
-            log.warning("%s; trying again", error.message)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), _AGAIN_AFTER)
-    return None
+    return Opened(wiring, reconciler, expectations, resolutions, count, bool(reconciler.terms.ours))
 
 
 def _prepare_topics(wiring: Wiring) -> int:
@@ -237,9 +231,7 @@ async def run_reconciler_service(
     settings: Settings, stop: asyncio.Event, on_round: Callable[[Round], None] = lambda _: None
 ) -> None:
     """Follow the log and the chain of the settings until `stop` is set; raises as `ReconcilerService.run`."""
-    parts = await opened_when_there(settings, stop)
-    if parts is None:
-        return
+    parts = await prepared(settings, None)
     accounts: Mapping[str, str] = {
         address.lower(): account for address, account in settings.chain_deposit_accounts.items()
     }
@@ -254,8 +246,6 @@ async def run_reconciler_service(
             ledger=_Deposits(ledger) if accounts else None,
             deposit_accounts=accounts,
         )
-        if not parts.ours_are_given:
-            await parts.reconciler.learn_addresses()
         await service.run(stop, on_round)
     finally:
         await ledger.close()

@@ -15,18 +15,18 @@ from typing import Any, Final
 from events.errors import LedgerError
 from events.reconciliation import CheckpointsAnchored
 from reconciler.anchors import data_of, root_over
-from reconciler.errors import ChainUnavailable
 from reconciler.matching import State, Transaction
 from reconciler.provider import Fees, NodeRefused, Wallet
 from reconciler.reading import ChainReader
+from reconciler.rounds import run_rounds
 from reconciler.store import Attempt, ChainStore
 
 log = logging.getLogger(__name__)
 
 STUCK_AFTER: Final = 90.0
 """Seconds in no block after which a transaction is replaced by one with a higher fee."""
-GIVE_UP_AFTER: Final = 300.0
-"""Seconds within which the database must come back."""
+POLL: Final = 2.0
+"""Seconds between two looks at what is on its way."""
 MOST_ATTEMPTS: Final = 24
 """Transactions of one anchor: by then the last one offers a hundred times what the first did."""
 _RAISE: Final = (5, 4)
@@ -159,31 +159,20 @@ class Anchoring:
             log.warning("%s", error.message)  # the number may be used: the next step will see by what
         self._sent_at = self.clock()
 
-    async def run(
-        self, stop: asyncio.Event, *, every: float, poll: float = 2.0, give_up_after: float = GIVE_UP_AFTER
-    ) -> None:
-        """Anchor what is new every so many seconds, until `stop` is set. The chain is waited for however long.
+    async def run(self, stop: asyncio.Event, *, every: float, poll: float = POLL) -> None:
+        """Anchor what is new every so many seconds, until `stop` is set; raises as `run_rounds`."""
+        due = self.clock()
+        is_checked = False
 
-        Raises:
-            LedgerError: what waiting does not mend, or did not within `give_up_after` seconds.
-        """
-        due = well_at = self.clock()
-        while not stop.is_set():
-            try:
-                if self.clock() >= due:
-                    due = self.clock() + every
-                    await self.begin()
-                await self.step()
-                well_at = self.clock()
-            except LedgerError as error:
-                if not error.retriable:
-                    raise
-                if isinstance(error, ChainUnavailable):
-                    well_at = self.clock()
-                elif self.clock() - well_at > give_up_after:
-                    raise
-                log.warning("%s; trying again", error.message)
-            try:
-                await asyncio.wait_for(stop.wait(), poll)
-            except TimeoutError:
-                continue
+        async def one() -> bool:
+            nonlocal due, is_checked
+            if not is_checked:
+                await self.reader.check()
+                is_checked = True
+            if self.clock() >= due:
+                due = self.clock() + every
+                await self.begin()
+            await self.step()
+            return False
+
+        await run_rounds(one, stop, poll=poll)

@@ -125,6 +125,7 @@ async def reconcile_blocks(
 
 
 async def _add_pending(reconciler: Reconciler, sums: _Sums) -> None:
+    await reconciler.take_up()
     after = ""
     while (page := await reconciler.pending(after, settled=True)) is not None:
         after, compared = page

@@ -126,6 +126,7 @@ class ChainReader:
         try:
             found = await self._patiently(lambda: self.nodes[0].decimals(contract))
         except ChainUnavailable as error:
+            await self._patiently(self.nodes[0].chain_id)  # it answers, so this is of the contract
             raise InvalidChain(
                 f"{token.asset}: {contract} is no token's contract on {self.chain.name}, or does not tell its "
                 f"decimals ({error.message})",

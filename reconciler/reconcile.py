@@ -60,9 +60,9 @@ class Reconciler:
         Raises:
             TooManyAddresses: there are more than can be looked for.
         """
-        ours = self.terms.ours
-        while (found := await self.store.ours(self.chain.names, self._learned))[1] > self._learned:
-            ours, self._learned = ours | found[0], found[1]
+        ours, learned = self.terms.ours, self._learned
+        while (found := await self.store.ours(self.chain.names, learned))[1] > learned:
+            ours, learned = ours | found[0], found[1]
             if len(ours) > MOST_ADDRESSES:
                 raise TooManyAddresses(
                     f"entries name more than {MOST_ADDRESSES:,} addresses of {self.chain.name} as ours: say with "
@@ -71,6 +71,7 @@ class Reconciler:
                 )
         self.terms = replace(self.terms, ours=ours)
         self.reader.ours = ours
+        self._learned = learned
 
     async def blocks(self, first: int, last: int, *, move: Cursor | None = None) -> tuple[Stretch, Compared]:
         """Compare the blocks from `first`, up to `last` or less far; with `move`, the cursor goes from it to the end.
@@ -104,15 +105,20 @@ class Reconciler:
         )
         return stretch, compared
 
+    async def take_up(self) -> int:
+        """Have all entries that are new among those that are open; return how many that were."""
+        count = 0
+        while found := await self.store.take_up(self.chain.names_of_entries, self.chain.chain_id):
+            count += found
+        return count
+
     async def pending(self, after: str = "", *, settled: bool) -> tuple[str, Compared] | None:
         """Look up the transactions of entries that are open, some at a time in the order of ids; None: no more.
 
-        With `settled` also of those that people have seen to.
+        With `settled` also of those that are missing and that people have seen to.
         """
-        if not after:
-            while await self.store.take_up(self.chain.names_of_entries, self.chain.chain_id):
-                continue
-        some = await self.store.pending(self.chain.chain_id, after, PENDING_AT_ONCE, settled=settled)
+        names, chain_id = self.chain.names_of_entries, self.chain.chain_id
+        some = await self.store.pending(names, chain_id, after, PENDING_AT_ONCE, settled=settled)
         if not some:
             return None
         tx_hashes = sorted({expectation.tx_hash for expectation in some})

@@ -8,32 +8,28 @@ told.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from events.errors import LedgerError
 from reconciler.deposits import Ledger, deposit
-from reconciler.errors import ChainUnavailable
 from reconciler.expectations import Expectations
 from reconciler.findings import Row
 from reconciler.reconcile import Reconciler
+from reconciler.rounds import GIVE_UP_AFTER, run_rounds
 from reconciler.store import Cursor
 
 log = logging.getLogger(__name__)
 
 POLL: Final = 2.0
 """Seconds between two rounds when there was nothing to do."""
-GIVE_UP_AFTER: Final = 300.0
 MOST_DEPOSITS: Final = 10_000
 """Deposits that one round posts, and refusals that are remembered."""
-_FIRST_DELAY: Final = 0.2
-_LONGEST_DELAY: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round did: entries and blocks that were new, the block that is reached, and what was found anew."""
+    """What one round did: entries and blocks that were new, the block that is reached, and deposits posted."""
 
     entries: int
     blocks: int
@@ -54,42 +50,29 @@ class ReconcilerService:
     deposit_accounts: Mapping[str, str] = field(default_factory=dict)
     poll: float = POLL
     give_up_after: float = GIVE_UP_AFTER
-    _looked_at: int = -1
+    _is_checked: bool = False
+    _looked_at: int | None = None
     _given_up: set[str | None] = field(default_factory=set)
 
     async def run(self, stop: asyncio.Event, on_round: Callable[[Round], None] = lambda _: None) -> None:
-        """Run until `stop` is set. The chain is waited for however long it can't be read.
+        """Run until `stop` is set; raises as `run_rounds`, and as the reader's `check`."""
 
-        Raises:
-            LedgerError: what waiting does not mend, or did not within `give_up_after` seconds.
-        """
-        loop = asyncio.get_running_loop()
-        well_at, delay = loop.time(), _FIRST_DELAY
-        while not stop.is_set():
-            try:
-                done = await self.round(stop)
-            except LedgerError as error:
-                if not error.retriable:
-                    raise
-                if isinstance(error, ChainUnavailable):
-                    well_at = loop.time()
-                elif loop.time() - well_at > self.give_up_after:
-                    raise
-                log.warning("%s; trying again", error.message)
-                await _wait(stop, delay)
-                delay = min(delay * 2, _LONGEST_DELAY)
-                continue
-            well_at, delay = loop.time(), _FIRST_DELAY
+        async def one() -> bool:
+            done = await self.round(stop)
             on_round(done)
-            if not (done.entries or done.blocks or done.deposits):
-                await _wait(stop, self.poll)
+            return bool(done.entries or done.blocks or done.deposits)
+
+        await run_rounds(one, stop, poll=self.poll, give_up_after=self.give_up_after)
 
     async def round(self, stop: asyncio.Event) -> Round:
         """Read what is new of log and chain, and compare it."""
         reconciler = self.reconciler
+        if not self._is_checked:
+            await reconciler.reader.check()
+            self._is_checked = True
         entries = await self.expectations.catch_up()
         await self.resolutions()
-        if entries and not self.ours_are_given:
+        if not self.ours_are_given:
             await reconciler.learn_addresses()
         head = await reconciler.reader.settled()
         reconciler.settled = head.number
@@ -98,9 +81,7 @@ class ReconcilerService:
         while cursor.number < head.number and not stop.is_set():
             stretch, _ = await reconciler.blocks(cursor.number + 1, head.number, move=cursor)
             cursor = Cursor(stretch.last.number, stretch.last.hash)
-        if entries or head.number != self._looked_at:
-            await self._look_at_open_entries(stop)
-            self._looked_at = head.number
+        await self._look_at_open_entries(head.number, stop)
         posted = await self._deposit()
         return Round(entries, cursor.number - first, cursor.number, posted)
 
@@ -116,10 +97,16 @@ class ReconcilerService:
             return await self._cursor(head)
         return await reconciler.walk_back(cursor) or cursor
 
-    async def _look_at_open_entries(self, stop: asyncio.Event) -> None:
+    async def _look_at_open_entries(self, head: int, stop: asyncio.Event) -> None:
+        """Look up what is open when there are more blocks or more entries, whoever has read them from the log."""
+        if await self.reconciler.take_up():
+            self._looked_at = None
+        if self._looked_at == head:
+            return
         after = ""
         while not stop.is_set() and (page := await self.reconciler.pending(after, settled=False)) is not None:
             after, _ = page
+        self._looked_at = head
 
     async def _deposit(self) -> int:
         """Post what the ledger lacks; return how many entries that were. They come back with the log, and end it."""
@@ -148,8 +135,3 @@ class ReconcilerService:
         if len(self._given_up) >= MOST_DEPOSITS:
             self._given_up.clear()
         self._given_up.add(row.discrepancy_id)
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

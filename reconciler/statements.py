@@ -22,46 +22,50 @@ WHERE e.chain = ANY($1::text[]) AND e.tx_hash = ANY($2::text[])
 COUNT_EXPECTED: Final = """
 SELECT count(*) FROM {schema}.expectations WHERE chain = ANY($1::text[]) AND tx_hash = ANY($2::text[])
 """
-TAKE_UP: Final = f"""
+TAKE_UP: Final = """
 WITH named AS (
     SELECT n.chain, coalesce(t.up_to, 0) AS after FROM unnest($2::text[]) AS n (chain)
-    LEFT JOIN {{schema}}.taken_up AS t ON t.chain_id = $1 AND t.chain = n.chain
+    LEFT JOIN {schema}.taken_up AS t ON t.chain_id = $1 AND t.chain = n.chain
 ), new AS (
     SELECT e.entry_id, e.chain, e.number
     FROM named CROSS JOIN LATERAL (
-        SELECT * FROM {{schema}}.expectations AS e WHERE e.chain = named.chain AND e.number > named.after
+        SELECT * FROM {schema}.expectations AS e WHERE e.chain = named.chain AND e.number > named.after
         ORDER BY e.number LIMIT $4
     ) AS e
 ), up_to AS (
-    INSERT INTO {{schema}}.taken_up (chain_id, chain, up_to) SELECT $1, chain, max(number) FROM new GROUP BY chain
+    INSERT INTO {schema}.taken_up (chain_id, chain, up_to) SELECT $1, chain, max(number) FROM new GROUP BY chain
     ON CONFLICT (chain_id, chain) DO UPDATE SET up_to = excluded.up_to
 ), taken AS (
-    INSERT INTO {{schema}}.open_entries (chain_id, entry_id, discrepancy_id)
-    SELECT $1, new.entry_id, f.discrepancy_id FROM new
-    LEFT JOIN {{schema}}.findings AS f ON f.entry_id = new.entry_id AND f.chain_id = $1 AND {_LAST}
+    INSERT INTO {schema}.open_entries (chain_id, entry_id, missing_id)
+    SELECT $1, new.entry_id, CASE f.kind WHEN 'missing_on_chain' THEN f.discrepancy_id END FROM new
+    LEFT JOIN LATERAL (
+        SELECT * FROM {schema}.findings AS f WHERE f.finding_id = $1::bigint || ':' || new.entry_id
+        ORDER BY f.version DESC LIMIT 1
+    ) AS f ON true
     WHERE f.kind IS NULL OR f.kind = ANY($3::text[])
     ON CONFLICT DO NOTHING
 )
 SELECT count(*) FROM new
-"""  # noqa: S608  # parts of these very statements
+"""
 OPEN: Final = """
-INSERT INTO {schema}.open_entries (chain_id, entry_id, discrepancy_id)
+INSERT INTO {schema}.open_entries AS o (chain_id, entry_id, missing_id)
 SELECT $1, * FROM unnest($2::text[], $3::text[])
-ON CONFLICT (chain_id, entry_id) DO UPDATE SET discrepancy_id = excluded.discrepancy_id
+ON CONFLICT (chain_id, entry_id) DO UPDATE SET missing_id = excluded.missing_id
+WHERE o.missing_id IS DISTINCT FROM excluded.missing_id
 """
 SHUT: Final = "DELETE FROM {schema}.open_entries WHERE chain_id = $1 AND entry_id = ANY($2::text[])"
 PENDING: Final = f"""
 SELECT {_EXPECTATION} FROM {{schema}}.open_entries AS o JOIN {{schema}}.expectations AS e USING (entry_id)
-WHERE o.chain_id = $1 AND o.entry_id > $2 AND ($3 OR coalesce((
-    SELECT r.action FROM {{schema}}.resolutions AS r WHERE r.discrepancy_id = o.discrepancy_id
+WHERE o.chain_id = $1 AND o.entry_id > $2 AND e.chain = ANY($3::text[]) AND ($4 OR coalesce((
+    SELECT r.action FROM {{schema}}.resolutions AS r WHERE r.discrepancy_id = o.missing_id
     ORDER BY r.position DESC LIMIT 1
 ), 'open') IN ('open', 'reopened'))
-ORDER BY o.entry_id LIMIT $4
+ORDER BY o.entry_id LIMIT $5
 """  # noqa: S608  # parts of these very statements
 OURS: Final = """
 SELECT max(number) AS up_to, CASE entry_type WHEN 'CREDIT' THEN recipient ELSE sender END AS address
 FROM {schema}.expectations WHERE chain = ANY($1::text[]) AND number > $2
-GROUP BY 2 ORDER BY 2 LIMIT $3
+GROUP BY 2 ORDER BY 1 LIMIT $3
 """
 IN_BLOCKS: Final = f"""
 SELECT {_FINDING} FROM {{schema}}.findings AS f

@@ -124,12 +124,14 @@ class ChainStore:
             sql = self._sql(statements.TAKE_UP)
             return int(await pg.fetchval(sql, chain_id, names, sorted(_OPEN), ENTRIES_AT_ONCE))
 
-    async def pending(self, chain_id: int, after: str, limit: int, *, settled: bool) -> list[Expectation]:
+    async def pending(
+        self, names: Sequence[str], chain_id: int, after: str, limit: int, *, settled: bool
+    ) -> list[Expectation]:
         """Return entries of which it is not known for good what became of their transaction, in the order of ids.
 
-        With `settled` also those of which people have said that they may be so.
+        With `settled` also those that are missing of which people have said that they may be so.
         """
-        found = await self._fetch(statements.PENDING, chain_id, after, settled, limit)
+        found = await self._fetch(statements.PENDING, chain_id, after, names, settled, limit)
         return [_expectation(row) for row in found]
 
     async def ours(self, names: Sequence[str], after: int) -> tuple[frozenset[str], int]:
@@ -207,10 +209,12 @@ class ChainStore:
                 raise ReconciliationConflict("an entry that names one of the transactions has come meanwhile")
             current = await self._current(pg, chain_id, scope)
             new = revised(current, found, chain_id)
-            await self._add(pg, chain_id, new)
+            rows = [*(current | {row.finding_id: row for row in new}).values()]
+            await self._add(pg, new)
+            await self._open_or_shut(pg, chain_id, rows)
             if move is not None:
                 await self._move(pg, chain_id, *move)
-        return [*(current | {row.finding_id: row for row in new}).values()]
+        return rows
 
     async def _lock(self, pg: Any, of: int | str) -> None:
         await pg.execute(statements.LOCK, f"partita.chain.{self._schema}.{of}")
@@ -221,14 +225,21 @@ class ChainStore:
             found += await pg.fetch(self._sql(statements.IN_BLOCKS), chain_id, *scope.blocks)
         return {row["finding_id"]: _row(row) for row in found}
 
-    async def _add(self, pg: Any, chain_id: int, rows: Sequence[Row]) -> None:
-        if not rows:
-            return
-        await pg.copy_records_to_table("findings", schema_name=self._database.schema, columns=_COLUMNS, records=rows)
-        still = {row.entry_id: row.discrepancy_id for row in rows if row.entry_id and row.kind in _OPEN}
-        done = [row.entry_id for row in rows if row.entry_id and row.kind not in _OPEN]
-        await pg.execute(self._sql(statements.SHUT), chain_id, done)
-        await pg.execute(self._sql(statements.OPEN), chain_id, [*still], [*still.values()])
+    async def _add(self, pg: Any, rows: Sequence[Row]) -> None:
+        if rows:
+            await pg.copy_records_to_table(
+                "findings", schema_name=self._database.schema, columns=_COLUMNS, records=rows
+            )
+
+    async def _open_or_shut(self, pg: Any, chain_id: int, rows: Sequence[Row]) -> None:
+        """Have the entries of these rows, which hold now, among those that are open, or not."""
+        open_rows = {row.entry_id: row for row in rows if row.entry_id and row.kind in _OPEN}
+        shut = [row.entry_id for row in rows if row.entry_id and row.kind not in _OPEN]
+        missing = [row.discrepancy_id if row.kind == Kind.MISSING_ON_CHAIN else None for row in open_rows.values()]
+        if shut:
+            await pg.execute(self._sql(statements.SHUT), chain_id, shut)
+        if open_rows:
+            await pg.execute(self._sql(statements.OPEN), chain_id, [*open_rows], missing)
 
     async def _move(self, pg: Any, chain_id: int, before: Cursor, after: Cursor) -> None:
         status = await pg.execute(self._sql(statements.MOVE_CURSOR), chain_id, *after, *before)
@@ -254,7 +265,8 @@ class ChainStore:
                 for before_row in map(_row, found)
                 if (row := gone(before_row)).facts != before_row.facts
             ]
-            await self._add(pg, chain_id, rows)
+            await self._add(pg, rows)
+            await self._open_or_shut(pg, chain_id, rows)
             await pg.execute(self._sql(statements.UNMARK), chain_id, to.number)
             await self._move(pg, chain_id, before, to)
         return rows

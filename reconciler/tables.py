@@ -81,7 +81,7 @@ open_entries: Final = Table(
     metadata,
     Column("chain_id", BigInteger, primary_key=True, autoincrement=False, comment="EIP-155"),
     Column("entry_id", ID, primary_key=True, comment="The entry"),
-    Column("discrepancy_id", ID, comment="What was found of it last; null: not looked at yet"),
+    Column("missing_id", ID, comment="Its discrepancy, when that is that it is missing; people may let it be"),
     comment="Entries of which it is not known for good what became of their transaction: each new block is asked",
 )
 

@@ -171,7 +171,7 @@ def run_all(json: Json = False) -> None:
             if not told:
                 processes[name] = subprocess.Popen([sys.executable, "-m", "partita", "run", name])  # noqa: S603  # ourselves
         _on_signals(_stop)
-        while not told and (name := _first_to_end(processes)) in NOT_NEEDED:
+        while not told and (name := _next_to_end(processes)) in NOT_NEEDED:
             statuses[name] = processes[name].wait()
             del processes[name]
             err.print(f"{name} has ended with status {statuses[name]}; the others go on. Again: partita run {name}")
@@ -184,10 +184,15 @@ def run_all(json: Json = False) -> None:
         raise typer.Exit(Exit.FAILED)
 
 
-def _first_to_end(processes: "dict[str, subprocess.Popen[bytes]]") -> str:
+def _next_to_end(processes: "dict[str, subprocess.Popen[bytes]]") -> str:
     """Wait until one of them has ended, and return which; its status is still to be asked for."""
-    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-    return next(name for name, process in processes.items() if ended is not None and process.pid == ended.si_pid)
+    names = {process.pid: name for name, process in processes.items()}
+    while True:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        if ended.si_pid in names:
+            return names[ended.si_pid]
+        os.waitpid(ended.si_pid, 0)  # another's, that was left to the first process of a container
 
 
 class _Stop(Exception):

@@ -44,7 +44,7 @@ async def is_open(
 ) -> list[str]:
     while await store.take_up(names, chain_id):
         continue
-    return [e.entry_id for e in await store.pending(chain_id, "", 100, settled=settled)]
+    return [e.entry_id for e in await store.pending(names, chain_id, "", 100, settled=settled)]
 
 
 async def test_an_entry_is_open_until_its_transfer_is_there(store: ChainStore) -> None:
@@ -80,6 +80,47 @@ async def test_what_was_found_before_an_entry_was_taken_up_counts(store: ChainSt
     assert await is_open(store) == [missing.entry_id, new.entry_id]
 
 
+async def test_what_may_still_change_is_asked_whatever_people_say_of_it(store: ChainStore) -> None:
+    soon = an_entry(1)
+    await store.expect("events", [soon], {})
+    await found(store, Kind.NOT_YET_FINAL, soon, block=7)
+    (of_soon,) = await store.discrepancies(CHAIN)
+    explained = ("e1", of_soon["discrepancy_id"], "explained", "wait", None, None, 1, 0)
+    await store.fold("reconciliation", [explained], [], {})
+    assert await is_open(store) == [soon.entry_id]
+
+
+async def test_what_a_process_without_this_table_wrote_is_mended_when_it_is_looked_at(
+    store: ChainStore, database: Database
+) -> None:
+    paid = an_entry(1)
+    await store.expect("events", [paid], {})
+    assert await is_open(store) == [paid.entry_id]
+    await found(store, Kind.MATCHED, paid, block=7)
+    connection = await database.connect()
+    await connection.execute(
+        f'INSERT INTO "{database.schema}".open_entries (chain_id, entry_id) VALUES ($1, $2)', CHAIN, paid.entry_id
+    )
+    await connection.close()
+    assert await is_open(store) == [paid.entry_id]
+    await found(store, Kind.MATCHED, paid, block=7)
+    assert await is_open(store) == []
+
+
+async def test_addresses_are_learned_from_all_entries_however_many_come_at_once(
+    store: ChainStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.store.ADDRESSES_AT_ONCE", 3)
+    named = [f"0x{number * 7919 % 101:040x}" for number in range(1, 30)]
+    await store.expect("events", [an_entry(n, recipient=address) for n, address in enumerate([*named, named[0]])], {})
+    seen: set[str] = set()
+    after, rounds = 0, 0
+    while (found := await store.ours(NAMES, after))[1] > after:
+        seen |= found[0]
+        after, rounds = found[1], rounds + 1
+    assert (seen, rounds) == ({*named}, 10)
+
+
 async def test_what_people_have_seen_to_is_only_asked_when_they_want_to_know(store: ChainStore) -> None:
     lost, late = an_entry(1), an_entry(2)
     await store.expect("events", [lost, late], {})
@@ -104,6 +145,7 @@ async def test_a_chain_that_comes_later_or_has_another_name_begins_with_all_that
     await store.expect("events", [an_entry(4, chain="")], {})
     assert await is_open(store) == ["0-1", "0-2", "0-4"]
     assert await is_open(store, names=("base", ""), chain_id=8453) == ["0-2", "0-3", "0-4"]
+    assert await is_open(store, names=("another", "")) == ["0-2", "0-4"]
 
 
 async def test_entries_that_many_write_at_once_are_all_taken_up(store: ChainStore, database: Database) -> None:

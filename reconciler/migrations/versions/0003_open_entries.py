@@ -13,6 +13,7 @@ ID = sa.Text(collation="C")
 
 def upgrade() -> None:
     """Number the expectations, and make the tables; what is open comes into them when it is next looked at."""
+    op.drop_index("expectations_chain_idx", "expectations")
     op.add_column(
         "expectations",
         sa.Column(
@@ -23,7 +24,6 @@ def upgrade() -> None:
             comment="Counts them in the order in which they came to be there",
         ),
     )
-    op.drop_index("expectations_chain_idx", "expectations")
     op.create_index("expectations_chain_idx", "expectations", ["chain", "number"])
     op.create_table(
         "taken_up",
@@ -39,7 +39,12 @@ def upgrade() -> None:
         "open_entries",
         sa.Column("chain_id", sa.BigInteger(), autoincrement=False, nullable=False, comment="EIP-155"),
         sa.Column("entry_id", ID, nullable=False, comment="The entry"),
-        sa.Column("discrepancy_id", ID, nullable=True, comment="What was found of it last; null: not looked at yet"),
+        sa.Column(
+            "missing_id",
+            ID,
+            nullable=True,
+            comment="Its discrepancy, when that is that it is missing; people may let it be",
+        ),
         sa.PrimaryKeyConstraint("chain_id", "entry_id", name=op.f("open_entries_pkey")),
         comment="Entries of which it is not known for good what became of their transaction: each new block is asked",
     )
