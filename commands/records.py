@@ -111,24 +111,27 @@ def conflict_key(key: bytes, payload_hash: bytes) -> bytes:
 
 _PLAIN: Final = NEW_ACCOUNT[4:]
 """What nearly all accounts have after their first four fields; then these are all that is kept."""
+_FIELDS_OF_PLAIN: Final = len(NEW_ACCOUNT) - len(_PLAIN)
 
 
 def write_account(account: Account) -> bytes:
     """Return an account as its value."""
     if account[4:] != _PLAIN or account.status is None:
         return _json(account).encode()
-    version, balances, held, status, *_ = account
-    return f'[{version},{_amounts(balances)},{_amounts(held)},"{status}"]'.encode()
+    return f'[{account.version},{_amounts(account.balances)},{_amounts(account.held)},"{account.status}"]'.encode()
 
 
 def _amounts(amounts: Amounts) -> str:
+    if len(amounts) == 1:  # nearly all
+        ((asset, units),) = amounts.items()
+        return f"{{{quoted(asset)}:{units}}}"
     return "{" + ",".join([f"{quoted(asset)}:{units}" for asset, units in amounts.items()]) + "}" if amounts else "{}"
 
 
 def read_account(value: bytes) -> Account:
     """Return the account in a value."""
     fields, _ = _decoded(value.decode())
-    if len(fields) == len(Account._fields) - len(_PLAIN):
+    if len(fields) == _FIELDS_OF_PLAIN:
         version, balances, held, status = fields
         return Account(version, balances, held, _STATUSES[status])
     version, balances, held, status, floor, assets, *rest = fields

@@ -5,7 +5,6 @@ A group of commands is decided on a `Draft`, which becomes part of the state aft
 is dropped when it is not: work that was aborted leaves no trace.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Final
@@ -84,7 +83,8 @@ class PartitionState:
 
     def __init__(self, partition: int, store: Store, *, most_cached: int = MOST_CACHED) -> None:
         self._store = store
-        self._cache: OrderedDict[str, Account] = OrderedDict()
+        self._cache: dict[str, Account] = {}
+        self._older: dict[str, Account] = {}
         self._most_cached = most_cached
         self._fetched: dict[bytes, bytes | None] = {}
         kept = store.get(POSITION_KEY)
@@ -99,8 +99,9 @@ class PartitionState:
 
     def fetch(self, keys: Iterable[bytes], account_ids: Iterable[str]) -> None:
         """Read together what is going to be asked for: quicker than one by one. It is kept until the next write."""
-        cache, fetched = self._cache, self._fetched
-        wanted = {*keys, *(account_key(account_id) for account_id in account_ids if account_id not in cache)}
+        cache, older, fetched = self._cache, self._older, self._fetched
+        unknown = (account_id for account_id in account_ids if account_id not in cache and account_id not in older)
+        wanted = {*keys, *map(account_key, unknown)}
         missing = [key for key in wanted if key not in fetched]
         fetched.update(zip(missing, self._store.get_many(missing), strict=True))
 
@@ -110,7 +111,7 @@ class PartitionState:
 
     def account(self, account_id: str) -> Account:
         """Return the account, a new one when the log has nothing of it."""
-        account = self._cache.get(account_id)
+        account = self._cache.get(account_id) or self._older.get(account_id)
         if account is not None:
             return account
         value = self._get(account_key(account_id))
@@ -153,8 +154,7 @@ class PartitionState:
         """Take in events that are in the log, in their order."""
         self.fetch((), {item.event.account_id for item in stored if isinstance(item.event, EntryPosted)})
         draft = Draft(self, recorded_at=0)
-        for item in stored:
-            draft.replay(item)
+        draft.replay(stored)
         draft.commit()
 
     def keep(self, position: Position, accounts: dict[str, Account], changes: dict[bytes, bytes | None]) -> None:
@@ -166,13 +166,13 @@ class PartitionState:
         self.position = position
 
     def _remember(self, accounts: dict[str, Account]) -> None:
-        """Put accounts into the cache as its newest, and drop the oldest that are too many."""
-        cache = self._cache
-        for account_id, account in accounts.items():
-            cache[account_id] = account
-            cache.move_to_end(account_id)
-        while len(cache) > self._most_cached:
-            cache.popitem(last=False)
+        """Put accounts into the cache; what was in it for long without being asked for is dropped.
+
+        There are two generations. When the younger is full the older is dropped, and the younger is the older then.
+        """
+        self._cache.update(accounts)
+        if len(self._cache) > self._most_cached // 2:
+            self._cache, self._older = {}, self._cache
 
     def close(self) -> None:
         """Let go of the store."""
@@ -300,17 +300,17 @@ class Draft:
         grow(self.edge, opened.sequence, leaf_hash(data))
         self._last, self._event_offset = data, 0
 
-    def replay(self, stored: StoredEvent) -> None:
-        """Put an event on top that is in the log, with what it tells of its writer."""
-        event = stored.event
-        if isinstance(event, PartitionOpened):
-            self.open(event, stored.data)
-        else:
-            self.record(event, stored.data)
-            self.writer_epoch = event.writer_epoch
-            self.recorded_at = event.recorded_at
-            self.next_command_offset = max(self.next_command_offset, event.command_offset + 1)
-        self._event_offset = stored.offset
+    def replay(self, stored: Sequence[StoredEvent]) -> None:
+        """Put events on top that are in the log, with what they tell of their writer."""
+        for _, offset, data, event in stored:
+            if isinstance(event, PartitionOpened):
+                self.open(event, data)
+            else:
+                self.record(event, data)
+                self.writer_epoch, self.recorded_at = event.writer_epoch, event.recorded_at
+                if event.command_offset >= self.next_command_offset:
+                    self.next_command_offset = event.command_offset + 1
+            self._event_offset = offset
 
     @property
     def has_grown(self) -> bool:

@@ -24,12 +24,16 @@ ACCOUNTS: Final = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What happened. Times are in seconds; `unknown` outcomes were asked again until they were known."""
+    """What happened. Times are in seconds; `unknown` outcomes were asked again until they were known.
+
+    `broker_restarts` are none of the faults, but what helps against a group that lets nobody in.
+    """
 
     seed: int
     protocol: str
     seconds: float
     faults: dict[str, int]
+    broker_restarts: int
     slowest_recovery: dict[str, float]
     transfers: int
     answers: int
@@ -90,6 +94,7 @@ async def run(
         protocol=str(ledger.settings().group_protocol),
         seconds=round(time.monotonic() - begun, 1),
         faults=dict(happened),
+        broker_restarts=fleet.broker_restarts,
         slowest_recovery=slowest,
         transfers=len(bank.asked),
         answers=bank.answered,

@@ -1,5 +1,6 @@
 """Bugs of the trees and their checkpoints."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
@@ -33,7 +34,7 @@ def a_replay_grows_another_tree() -> AbstractContextManager[object]:
     """What comes from the log is hashed without the id of its schema."""
     original = Draft.replay
 
-    def replay(self: Draft, stored: StoredEvent) -> None:
+    def replay(self: Draft, stored: Sequence[StoredEvent]) -> None:
         with patch.object(state, "leaf_hash", lambda data: leaf_hash(data[5:])):
             original(self, stored)
 
