@@ -36,9 +36,8 @@ SETTINGS: Mapping[str, str] = {
     # One node: every internal topic has one replica, and few partitions, so that it is up soon.
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "8",
-    # Compacted often, so that a broker that starts has loaded the groups soon (docs/adr/0018, Hazards).
-    "offsets.topic.segment.bytes": "65536",
-    "log.cleaner.backoff.ms": "5000",
+    # The least that Kafka takes (KIP-1030): a broker that starts has loaded the groups soon.
+    "offsets.topic.segment.bytes": "1048576",
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
     "transaction.state.log.num.partitions": "8",
