@@ -110,7 +110,7 @@ class Fleet:
             if not service.alive():
                 status = service.ended()
                 assert status == Exit.UNAVAILABLE, (
-                    f"{service.argv} ended with {status}:\n{service.log_text()[-3000:]}"
+                    f"{service.arguments} ended with {status}:\n{service.log_text()[-3000:]}"
                 )
                 service.start()
 

@@ -100,7 +100,7 @@ async def test_many_at_once_have_their_receipts(hybrid: HybridLedger) -> None:
 async def test_the_one_that_is_behind_is_told_and_the_entry_is_there(
     mirrored: Ledger, tmp_path: Path, stopped: str, behind: str
 ) -> None:
-    service = next(service for service in mirrored.services if service.argv[-1] == stopped)
+    service = next(service for service in mirrored.services if service.arguments[-1] == stopped)
     service.kill()
     try:
         async with await create_hybrid_ledger(config(mirrored, tmp_path, receipt_timeout=1.0)) as engine:

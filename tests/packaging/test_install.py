@@ -162,7 +162,7 @@ def test_the_services_run_with_their_extras(plain: Path, wheel: Path, ledger: Le
         service.stop()
     projection, handler = ledger.service("balances"), ledger.service("handler")
     for service in (projection, handler):
-        service.argv[0] = str(plain)
+        service.interpreter = plain
     projection.start()
     ledger.await_handler(handler.start())
     env = ledger.environment()

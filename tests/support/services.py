@@ -3,14 +3,13 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from confluent_kafka import KafkaException
 from pydantic import SecretStr
@@ -21,6 +20,7 @@ from partita import LedgerEngine, Settings
 from partita.keys import SigningKeys
 from partita.wiring import Wiring
 from projections.roles import Access
+from tests.support.forked import Forked
 
 PARTITIONS = 4
 _UP = 60.0
@@ -39,18 +39,23 @@ def eventually(condition: Callable[[], object], *, within: float = 30.0, every: 
 class Service:
     """`partita run NAME` as a process. Its log is kept, and shown when it ends as it must not."""
 
-    argv: list[str]
+    arguments: list[str]
     environment: dict[str, str]
     log_file: Path
-    process: "subprocess.Popen[bytes] | None" = None
+    interpreter: Path | None = None
+    """If it is not to be forked from one that has its modules already."""
+    process: "Forked | subprocess.Popen[bytes] | None" = None
     starts: int = 0
-    _log: IO[bytes] | None = None
 
     def start(self) -> "Service":
         """Start it."""
         assert self.process is None
-        self._log = self.log_file.open("ab")
-        self.process = subprocess.Popen(self.argv, env=self.environment, stdout=self._log, stderr=self._log)
+        if self.interpreter is None:
+            self.process = Forked(self.arguments, self.environment, self.log_file)
+        else:
+            argv = [str(self.interpreter), "-m", "partita", *self.arguments]
+            with self.log_file.open("ab") as log:
+                self.process = subprocess.Popen(argv, env=self.environment, stdout=log, stderr=log)
         self.starts += 1
         return self
 
@@ -66,7 +71,7 @@ class Service:
         """Wait until it ends by itself, and return its exit status."""
         assert self.process is not None
         status = self.process.wait(_UP)
-        self._forget()
+        self.process = None
         return status
 
     def alive(self) -> bool:
@@ -92,14 +97,8 @@ class Service:
         except subprocess.TimeoutExpired:
             self.process.kill()
             status = self.process.wait()
-        self._forget()
-        return status
-
-    def _forget(self) -> None:
         self.process = None
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        return status
 
 
 @dataclass
@@ -182,9 +181,8 @@ class Ledger:
 
     def service(self, name: str, *arguments: str, **options: Any) -> Service:
         """Return `partita run NAME`, not started."""
-        argv = [sys.executable, "-m", "partita", "run", name, *arguments]
         log_file = self.directory / f"{name}-{len(self.services)}.log"
-        self.services.append(Service(argv, self.environment(**options), log_file))
+        self.services.append(Service(["run", name, *arguments], self.environment(**options), log_file))
         return self.services[-1]
 
     def await_handler(self, handler: Service) -> None:
