@@ -118,8 +118,8 @@ async def test_what_people_say_holds_and_is_not_told_again(treasury: Treasury) -
 @pytest.mark.parametrize(
     ("depth", "by"),
     [
-        *((depth, "evm_revert") for depth in (1, 7, 64)),
-        *((depth, "anvil_reorg") for depth in (1, 2, 32, 64)),
+        *((depth, "evm_revert") for depth in (1, 7, 32, 64)),
+        *((depth, "anvil_reorg") for depth in (1, 2, 7)),  # 16 and more take contracts away that are older
     ],
 )
 async def test_a_reorganisation_is_told_and_what_comes_again_is_matched_again(
@@ -164,8 +164,8 @@ async def test_what_can_not_be_is_refused(treasury: Treasury) -> None:
 
 async def test_the_service_follows_log_and_chain_and_posts_what_the_ledger_lacks(treasury: Treasury) -> None:
     options = treasury.settings(chain_deposit_accounts={treasury.vault: treasury.account})
+    await treasury.enter(treasury.arrive(1), 1)  # before the service could do it, which would be another credit
     service = treasury.ledger.service("reconciler", **options).start()
-    await treasury.enter(treasury.arrive(1), 1)
     treasury.arrive(2)
     treasury.arrive(4)
 
@@ -181,7 +181,7 @@ async def test_the_service_follows_log_and_chain_and_posts_what_the_ledger_lacks
 
 
 async def _balance_is(treasury: Treasury, wanted: int, service: Service) -> None:
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 60
     while (balance := await treasury.engine.get_balance(treasury.account, treasury.asset)) != wanted:
         assert service.alive(), service.log_text()[-3000:]
         assert time.monotonic() < deadline, f"{balance} of {wanted}; the service: {service.log_text()[-3000:]}"

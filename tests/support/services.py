@@ -169,6 +169,7 @@ class Ledger:
         if given.evm_rpc_url is not None:
             values |= {
                 "EVM_RPC_URL": given.evm_rpc_url.get_secret_value(),
+                "CHAIN": given.chain,
                 "CHAIN_ADDRESSES": ",".join(given.chain_addresses),
                 "CHAIN_TOKENS": ",".join(given.chain_tokens),
                 "ANCHOR_KEY": given.anchor_key.get_secret_value() if given.anchor_key else "0x1",
