@@ -189,9 +189,9 @@ def read_flight(value: bytes) -> Flight:
     )
 
 
-def write_answer(answer: Kept) -> bytes:
-    """Return an answer as its value."""
-    return answer.payload_hash + answer.data
+def write_answer(payload_hash: bytes, data: bytes) -> bytes:
+    """Return the answer to a payload, the event's bytes, as its value."""
+    return payload_hash + data
 
 
 def read_answer(value: bytes) -> Kept:

@@ -191,7 +191,7 @@ class Draft:
         self._state = state
         self._accounts: dict[str, Account] = {}
         self._holds: dict[bytes, Hold | None] = {}
-        self._answers: dict[bytes, Kept] = {}
+        self._answers: dict[bytes, bytes] = {}
         self._flights: dict[str, Flight | None] = {}
         self._promises: dict[str, Promises | None] = {}
         self._reversals: dict[str, str | None] = {}
@@ -220,7 +220,8 @@ class Draft:
 
     def answer(self, key: bytes) -> Kept | None:
         """Return the answer that is filed under `key`."""
-        return self._answers.get(key) or self._state.answer(key)
+        value = self._answers.get(key)
+        return self._state.answer(key) if value is None else read_answer(value)
 
     def flight(self, batch_id: str) -> Flight | None:
         """Return the batch in flight; None when it is not."""
@@ -241,7 +242,7 @@ class Draft:
     def record(self, event: AccountEvent | BatchEvent, data: bytes) -> None:
         """Put the next event on top; `data` is its bytes as they go to the log."""
         if isinstance(event, EntryPosted):  # nearly all, with the next
-            self._answers[answer_key(event.account_id, event.command_id)] = Kept(event.payload_hash, data)
+            self._answers[answer_key(event.account_id, event.command_id)] = write_answer(event.payload_hash, data)
             self._accounts[event.account_id] = evolve(self.account(event.account_id), event)
         elif isinstance(event, BatchEntryPosted):
             self._accounts[event.account_id] = evolve(self.account(event.account_id), event)
@@ -268,7 +269,7 @@ class Draft:
         if isinstance(event, HoldEvent):
             hold = self.hold(event.account_id, event.hold_id)
             self._holds[hold_key(event.account_id, event.hold_id)] = evolve_hold(hold, event)
-        self._answers[filed_under(event)] = Kept(event.payload_hash, data)
+        self._answers[filed_under(event)] = write_answer(event.payload_hash, data)
 
     def _record_batch(self, event: BatchEvent, data: bytes) -> None:
         batch_id = event.command_id
@@ -287,7 +288,7 @@ class Draft:
             case _:
                 pass
         if isinstance(event, BatchPosted) or (isinstance(event, BatchRejected) and event.code not in PASSING):
-            self._answers[filed_under(event)] = Kept(event.payload_hash, data)
+            self._answers[filed_under(event)] = write_answer(event.payload_hash, data)
 
     def open(self, opened: PartitionOpened, data: bytes) -> None:
         """Take in the partition's first event."""
@@ -324,7 +325,7 @@ class Draft:
 
     def commit(self) -> None:
         """Make it the state. Only after the transaction is committed."""
-        changes: dict[bytes, bytes | None] = {key: write_answer(answer) for key, answer in self._answers.items()}
+        changes: dict[bytes, bytes | None] = {**self._answers}
         for account_id, account in self._accounts.items():
             changes[account_key(account_id)] = write_account(account)
         for key, hold in self._holds.items():
