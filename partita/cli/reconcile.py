@@ -91,8 +91,7 @@ def _print(report: Report) -> None:
     print_fields(
         {
             "chain": f"{report.chain} ({report.chain_id})",
-            "blocks": f"{report.start_block:,} to {report.end_block:,}, settled: {report.settled_block:,} "
-            f"({report.finality})",
+            "blocks": _blocks(report),
             "matched": f"{report.matched_count:,}",
             "between our own addresses": f"{report.internal_count:,}",
             "discrepancies": f"{report.discrepancy_count:,}",
@@ -108,9 +107,16 @@ def _print(report: Report) -> None:
     for found in report.discrepancies:
         out.print(f"\n[red]{found.type}[/red]  {_sides(found)}")
         out.print(f"  {found.description}", markup=False)
-        out.print(f"  transaction {found.transaction_hash}, id {found.discrepancy_id}", markup=False)
+        out.print(f"  transaction {found.transaction_hash}", markup=False, soft_wrap=True)
+        out.print(f"  id {found.discrepancy_id}", markup=False)
     if len(report.discrepancies) < report.discrepancy_count:
         err.print(f"only {len(report.discrepancies):,} of {report.discrepancy_count:,} discrepancies are listed")
+
+
+def _blocks(report: Report) -> str:
+    first, last = report.start_block, report.end_block
+    compared = f"{first:,} to {last:,}" if first <= last else f"none from {first:,} on"
+    return f"{compared}, settled: {report.settled_block:,} ({report.finality})"
 
 
 def _sides(found: Discrepancy) -> str:
@@ -158,11 +164,18 @@ def list_all(
     if json:
         print_json([{name: value if value is None else str(value) for name, value in row.items()} for row in found])
         return
-    table = Table("id", "type", "state", "entry", "transaction", "what", "reason")
     for row in found:
-        names = ("discrepancy_id", "type", "state", "entry_id", "tx_hash", "description", "reason")
-        table.add_row(*(Text(str(row[name] or "")) for name in names))
-    out.print(uncut(table))
+        said = f" by {row['actor']}" if row["actor"] else ""
+        out.print(f"[red]{row['type']}[/red]  {row['state']}{escape(said)}", highlight=False)
+        named = f"entry {row['entry_id']}, " if row["entry_id"] else ""
+        told = (
+            row["description"],
+            row["reason"],
+            f"{named}transaction {row['tx_hash']}",
+            f"id {row['discrepancy_id']}",
+        )
+        for line in filter(None, told):
+            out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

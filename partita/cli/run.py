@@ -68,7 +68,7 @@ class _Lines(logging.Handler):
 @app.callback()
 def _logging() -> None:
     logging.basicConfig(level=logging.INFO, format=_LINE, handlers=[_Lines()])
-    for chatty in ("httpx", "httpx2", "alembic"):
+    for chatty in ("httpx", "httpx2", "alembic", "web3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
