@@ -71,7 +71,7 @@ class RecordCodec(Generic[T]):
         self.registered = schemas.load(name)
         self._schema = parsed(self.registered)
         self._flat = FlatRecord(schemas.load(name), cls, _NAMES)
-        self._header = HEADER.pack(MAGIC, schema_id)
+        self.header = HEADER.pack(MAGIC, schema_id)
         self._names: tuple[str, ...] = tuple(field["name"] for field in schemas.load(name)["fields"])
         self._values = itemgetter(*self._names)
         self._make: Callable[[Iterable[Any]], T] = cls._make  # type: ignore[attr-defined]  # T is a named tuple
@@ -83,7 +83,7 @@ class RecordCodec(Generic[T]):
 
     def encode(self, value: T) -> bytes:
         """Return the wire bytes of `value`."""
-        return self._header + self._flat.write(value)
+        return self.header + self._flat.write(value)
 
     def decode(self, data: bytes, writer: Schema) -> T:
         """Return the value in `data`, which was written with `writer` (as `parsed` gives it).
@@ -93,8 +93,12 @@ class RecordCodec(Generic[T]):
         """
         if writer is not self._schema:
             return self.value(read_record(data, writer, self._schema))
+        return self.decode_own(data)
+
+    def decode_own(self, data: bytes) -> T:
+        """Return the value in `data`, which was written with this very schema; raises as `decode`."""
         try:
-            return self.read_body(data, HEADER.size)
+            return self._flat.read(data, HEADER.size)
         except Malformed as error:
             raise Undecodable(f"not a {self.full_name}: {error}") from error
 
@@ -209,9 +213,8 @@ class TopicCodec(Generic[T]):
     def __init__(self, codecs: Mapping[type[Any], RecordCodec[Any]], lookup: SchemaLookup) -> None:
         self._by_type = dict(codecs)
         self._by_name = {codec.full_name: codec for codec in codecs.values()}
-        self._readers: dict[int, tuple[RecordCodec[Any], Schema]] = {
-            codec.schema_id: (codec, codec.schema) for codec in codecs.values()
-        }
+        self._own: dict[bytes, RecordCodec[Any]] = {codec.header: codec for codec in codecs.values()}
+        self._others: dict[int, tuple[RecordCodec[Any], Schema]] = {}
         self._lookup = lookup
         self._refused: dict[int, tuple[float, str]] = {}
 
@@ -225,9 +228,13 @@ class TopicCodec(Generic[T]):
         Raises:
             Undecodable: no Confluent wire format, an unknown schema id, another topic's type, malformed Avro.
         """
+        value: T
+        if data is not None and (own := self._own.get(data[: HEADER.size])) is not None:
+            value = own.decode_own(data)
+            return value
         schema_id = schema_id_of(data)
-        codec, writer = self._readers.get(schema_id) or self._reader(schema_id)
-        value: T = codec.decode(data or b"", writer)
+        codec, writer = self._others.get(schema_id) or self._reader(schema_id)
+        value = codec.decode(data or b"", writer)
         return value
 
     def _reader(self, schema_id: int) -> tuple[RecordCodec[Any], Schema]:
@@ -251,8 +258,8 @@ class TopicCodec(Generic[T]):
         if codec is None:
             raise Undecodable(f"schema {schema_id} is {name}, which this topic does not hold")
         check_readable(schema_id, found, codec.registered)
-        self._readers[schema_id] = (codec, schema)
-        return self._readers[schema_id]
+        self._others[schema_id] = (codec, schema)
+        return self._others[schema_id]
 
 
 EventCodec = TopicCodec[Event]
