@@ -7,6 +7,7 @@ is dropped when it is not: work that was aborted leaves no trace.
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from itertools import islice
 from typing import Final
 
 from commands.errors import IdempotencyConflict
@@ -168,11 +169,13 @@ class PartitionState:
     def _remember(self, accounts: dict[str, Account]) -> None:
         """Put accounts into the cache; what was in it for long without being asked for is dropped.
 
-        There are two generations. When the younger is full the older is dropped, and the younger is the older then.
+        There are two generations. When the younger is full the older is dropped, and what is newest of the younger is
+        the older then.
         """
         self._cache.update(accounts)
-        if len(self._cache) > self._most_cached // 2:
-            self._cache, self._older = {}, self._cache
+        too_many = len(self._cache) - self._most_cached // 2
+        if too_many > 0:
+            self._cache, self._older = {}, dict(islice(self._cache.items(), too_many, None))
 
     def close(self) -> None:
         """Let go of the store."""

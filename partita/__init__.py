@@ -119,6 +119,7 @@ from reconciler.errors import (
     ProvidersDisagree,
     ReconciliationConflict,
     ReorganisedTooDeep,
+    TooManyAddresses,
     WrongChain,
 )
 from reconciler.matching import Kind as DiscrepancyType
@@ -239,6 +240,7 @@ __all__ = [
     "ShownEntry",
     "TablesOutdated",
     "Token",
+    "TooManyAddresses",
     "TopicMissing",
     "TreeDamaged",
     "TrustedStateBusy",

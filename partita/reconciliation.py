@@ -8,6 +8,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -55,9 +56,14 @@ class Opened:
 
     async def close(self) -> None:
         """Let go of all connections."""
-        await self.reconciler.reader.close()
-        await self.reconciler.store.close()
-        await asyncio.to_thread(self.wiring.close)
+        await _closed(self.wiring, self.reconciler)
+
+
+async def _closed(wiring: Wiring, reconciler: Reconciler) -> None:
+    async with AsyncExitStack() as stack:  # each is closed, whatever closing another one says
+        stack.push_async_callback(asyncio.to_thread, wiring.close)
+        stack.push_async_callback(reconciler.store.close)
+        stack.push_async_callback(reconciler.reader.close)
 
 
 async def opened(settings: Settings, provider: ChainProvider | None) -> Opened:
@@ -84,7 +90,7 @@ async def prepared(settings: Settings, provider: ChainProvider | None) -> Opened
         expectations = wiring.expectations(reconciler.store, count)
         resolutions = await asyncio.to_thread(wiring.resolutions, reconciler.store)
     except BaseException:
-        await reconciler.reader.close()
+        await _closed(wiring, reconciler)
         raise
     return Opened(wiring, reconciler, expectations, resolutions, count, bool(reconciler.terms.ours))
 

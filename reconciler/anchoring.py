@@ -170,8 +170,8 @@ class Anchoring:
                 await self.reader.check()
                 is_checked = True
             if self.clock() >= due:
-                due = self.clock() + every
                 await self.begin()
+                due = self.clock() + every
             await self.step()
             return False
 

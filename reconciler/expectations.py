@@ -16,6 +16,7 @@ from events.errors import BrokerUnavailable, LedgerError
 from events.follow import Ends, PartitionReader, Record, SequenceCheck
 from reconciler.errors import ReconciliationConflict
 from reconciler.named import expectation
+from reconciler.rounds import in_thread
 from reconciler.store import ChainStore, Offset
 from reconciler.transfers import Expectation
 
@@ -62,12 +63,12 @@ class Expectations:
         behind = {p: offset.next_offset for p, offset in self._offsets.items() if offset.next_offset < ends[p]}
         if not behind:
             return 0
-        reader = await asyncio.to_thread(PartitionReader, self.clients, self.topic)
+        reader = await in_thread(PartitionReader, self.clients, self.topic)
         try:
             reader.start(behind)
             return await self._drain(reader, {p: ends[p] for p in behind})
         finally:
-            await asyncio.to_thread(reader.close)
+            await in_thread(reader.close)
 
     async def _place(self) -> None:
         self._offsets = await self.store.offsets(TOPIC, self.partitions)
@@ -78,7 +79,7 @@ class Expectations:
     async def _drain(self, reader: PartitionReader, ends: dict[int, int]) -> int:
         count, quiet = 0, 0.0
         while any(reader.position(p) < end for p, end in ends.items()):
-            records = await asyncio.to_thread(reader.poll, 1.0)
+            records = await in_thread(reader.poll, 1.0)
             if records:
                 quiet = 0.0
                 count += await self._take(records)

@@ -16,6 +16,10 @@ class NodeBusy(ChainUnavailable):
     """The node did not answer this time, or with something that can't be: ask again, later."""
 
 
+class NodeAway(NodeBusy):
+    """The node did not answer at all this time, or only that it was asked too often."""
+
+
 class NodeRefused(ChainUnavailable):
     """The node answered that it won't: the range or the answer is too large for it, or it can't do it at all."""
 

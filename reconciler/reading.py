@@ -16,7 +16,7 @@ from reconciler import answers
 from reconciler.chains import NATIVE, Chain, Finality, Tag, Token
 from reconciler.errors import ChainUnavailable, InvalidChain, ProvidersDisagree, WrongChain
 from reconciler.matching import State, Transaction
-from reconciler.provider import Block, Header, Node, NodeBusy, NodeRefused, Receipt, Receipts, Sent
+from reconciler.provider import Block, Header, Node, NodeAway, NodeBusy, NodeRefused, Receipt, Receipts, Sent
 from reconciler.proving import check_chain, check_receipt, check_receipts, check_transfers
 from reconciler.transfers import Transfer
 
@@ -125,8 +125,9 @@ class ChainReader:
     async def _check_token(self, token: Token, contract: str) -> None:
         try:
             found = await self._patiently(lambda: self.nodes[0].decimals(contract))
+        except NodeAway:
+            raise
         except ChainUnavailable as error:
-            await self._patiently(self.nodes[0].chain_id)  # it answers, so this is of the contract
             raise InvalidChain(
                 f"{token.asset}: {contract} is no token's contract on {self.chain.name}, or does not tell its "
                 f"decimals ({error.message})",

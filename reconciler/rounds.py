@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 GIVE_UP_AFTER: Final = 300.0
-"""Seconds within which what is not a chain's node must come back."""
+"""Seconds for which rounds may fail, one after the other, for another reason than that a node does not answer."""
 FINISHING: Final = 10.0
 """Seconds that a round under way has to come to its end when it is time to stop."""
 _FIRST_DELAY: Final = 0.2
@@ -32,30 +32,44 @@ async def run_rounds(
     """Do one round after the other until `stop` is set, `poll` seconds apart when one says that nothing was to do.
 
     A chain's node that does not answer, or not with what can be, is waited for however long: it is somebody else's,
-    and will be read where it was left. A round may be ended anywhere: one that does not come to its end when `stop`
+    and will be read where it was left. What else fails, a refusal of a node too, is tried again for
+    `give_up_after` seconds. A round may be ended anywhere: one that does not come to its end when `stop`
     is set is cancelled.
 
     Raises:
-        LedgerError: what waiting does not mend, or did not within `give_up_after` seconds: a refusal of a node too.
+        LedgerError: what waiting does not mend, or did not in that time.
     """
-    loop = asyncio.get_running_loop()
-    well_at, delay = loop.time(), _FIRST_DELAY
+    clock = asyncio.get_running_loop().time
+    failing_since: float | None = None
+    delay = _FIRST_DELAY
     while not stop.is_set():
         try:
             did_something = await _unless_stopped(one(), stop)
         except LedgerError as error:
             is_the_chain = isinstance(error, ChainUnavailable) and not isinstance(error, NodeRefused)
-            if not error.retriable or (not is_the_chain and loop.time() - well_at > give_up_after):
+            failing_since = None if is_the_chain else failing_since or clock()
+            if not error.retriable or (failing_since is not None and clock() - failing_since > give_up_after):
                 raise
-            if is_the_chain:
-                well_at = loop.time()
             log.warning("%s; trying again", error.message)
             await _wait(stop, delay)
             delay = min(delay * 2, _LONGEST_DELAY)
             continue
-        well_at, delay = loop.time(), _FIRST_DELAY
+        failing_since, delay = None, _FIRST_DELAY
         if not did_something:
             await _wait(stop, poll)
+
+
+async def in_thread(call: Callable[..., T], *arguments: Any) -> T:
+    """Return what `call` returns in a thread; when this is cancelled the thread comes to its end first.
+
+    For clients that must not be closed while a thread uses them.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(call, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:

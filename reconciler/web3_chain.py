@@ -30,6 +30,7 @@ from reconciler.provider import (  # noqa: E402
     Fees,
     Header,
     NativeScan,
+    NodeAway,
     NodeBusy,
     NodeRefused,
     Receipt,
@@ -75,7 +76,7 @@ class Web3Node:
 
     async def chain_id(self) -> int:
         """Return the chain's id."""
-        return answers.quantity(await self._ask("eth_chainId"), "a chain's id")
+        return self._quantity(await self._ask("eth_chainId"), "a chain's id")
 
     async def block(self, at: int | Tag | None) -> Block | None:
         """Return a block's head."""
@@ -136,19 +137,19 @@ class Web3Node:
 
     async def nonce_of(self, address: str) -> int:
         """Return how many transactions of an address are in blocks."""
-        return answers.quantity(await self._ask("eth_getTransactionCount", address, "latest"), "a nonce")
+        return self._quantity(await self._ask("eth_getTransactionCount", address, "latest"), "a nonce")
 
     async def fees(self) -> Fees:
         """Return what a transaction has to offer: twice what the newest block asked, and the node's tip."""
-        newest = answers.record(await self._ask("eth_getBlockByNumber", "latest", False), "a block")
-        base = answers.quantity(newest.get("baseFeePerGas", "0x0"), "a base fee")
-        tip = max(answers.quantity(await self._ask("eth_maxPriorityFeePerGas"), "a tip"), _LEAST_TIP)
+        newest = self._checked(dict, await self._ask("eth_getBlockByNumber", "latest", False))
+        base = self._quantity(newest.get("baseFeePerGas", "0x0"), "a base fee")
+        tip = max(self._quantity(await self._ask("eth_maxPriorityFeePerGas"), "a tip"), _LEAST_TIP)
         return Fees(2 * base + tip, tip)
 
     async def gas_of(self, call: dict[str, Any]) -> int:
         """Return how much gas a transaction takes, and some more."""
         over, under = _MARGIN
-        return answers.quantity(await self._ask("eth_estimateGas", call), "gas") * over // under
+        return self._quantity(await self._ask("eth_estimateGas", call), "gas") * over // under
 
     async def send_raw(self, raw: str) -> None:
         """Send a signed transaction; one that the node has already is no error."""
@@ -169,9 +170,9 @@ class Web3Node:
             answer: Any = await self._provider.make_request(RPCEndpoint(method), list(params))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             # What the error says may hold the address, and the address a key.
-            raise NodeBusy(f"{self._name} does not answer: {type(error).__name__}", node=self._name) from None
+            raise NodeAway(f"{self._name} does not answer: {type(error).__name__}", node=self._name) from None
         if not isinstance(answer, dict) or not ({"result", "error"} & answer.keys()):
-            raise NodeBusy(f"{self._name} answers without a result", node=self._name)
+            raise NodeAway(f"{self._name} answers without a result", node=self._name)
         if (refusal := answer.get("error")) is not None:
             raise self._refused(method, refusal)
         return answer["result"]
@@ -190,8 +191,12 @@ class Web3Node:
         text = f"{self._name} refuses {method}: {str(said)[:200]} ({code})"
         is_rate = code in _RATE_LIMITED and "range" not in str(said) and "result" not in str(said)
         if is_rate or any(words in str(said).lower() for words in _RATE_WORDS):
-            return NodeBusy(text, node=self._name)
+            return NodeAway(text, node=self._name)
         return NodeRefused(text, node=self._name)
+
+    def _quantity(self, value: Any, what: str) -> int:
+        quantity: int = self._checked(lambda said: answers.quantity(said, what), value)
+        return quantity
 
     def _checked(self, read: Any, value: Any) -> Any:
         try:

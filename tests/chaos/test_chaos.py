@@ -46,4 +46,5 @@ async def test_no_money_is_lost_or_made_whatever_fails(
     print(json.dumps(report.to_dict(), indent=2))
     assert [result for result in report.checks if not result.ok] == []
     assert sum(report.faults.values()) == sum(faults)
-    assert report.broker_restarts == 0 or ledger.settings().group_protocol is GroupProtocol.CONSUMER
+    allowed = faults.broker_kills if ledger.settings().group_protocol is GroupProtocol.CONSUMER else 0
+    assert report.broker_restarts <= allowed

@@ -89,6 +89,7 @@ OTHERS: list[LedgerError] = [
     partita.ChainUnavailable("no answer", node="host:1"),
     partita.ProvidersDisagree("different", nodes=["host:1", "host:2"], what="block 7"),
     partita.WrongChain("another", node="host:1", found=1, expected=8453),
+    partita.TooManyAddresses("too many", most=100_000),
     partita.InvalidChain("no address", given="0x12"),
     partita.ReorganisedTooDeep("gone", chain="base", block=7),
     partita.ReconciliationConflict("moved", chain_id=8453),
