@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from eth_account import Account
 from eth_utils.address import to_checksum_address
 
 from reconciler.chains import NATIVE, Tag
@@ -101,6 +100,8 @@ class Anvil:
 
     def signed(self, to: str, data: str) -> tuple[str, str]:
         """Return a sender who has no other transaction, and the signed one: sent again it is the same."""
+        from eth_account import Account  # noqa: PLC0415  # after `web3_chain`, which puts the depth of recursion back
+
         account = Account.create()
         self.ask("anvil_setBalance", account.address, hex(_GAS))
         fields = {"to": to_checksum_address(to), "data": data, "nonce": 0, "gas": 3_000_000, "chainId": self.chain_id}
