@@ -141,7 +141,8 @@ class Web3Node:
 
     async def fees(self) -> Fees:
         """Return what a transaction has to offer: twice what the newest block asked, and the node's tip."""
-        newest = self._checked(dict, await self._ask("eth_getBlockByNumber", "latest", False))
+        found = await self._ask("eth_getBlockByNumber", "latest", False)
+        newest = self._checked(lambda said: answers.record(said, "a block"), found)
         base = self._quantity(newest.get("baseFeePerGas", "0x0"), "a base fee")
         tip = max(self._quantity(await self._ask("eth_maxPriorityFeePerGas"), "a tip"), _LEAST_TIP)
         return Fees(2 * base + tip, tip)
