@@ -9,9 +9,10 @@ import asyncio
 import json
 import logging
 import secrets
+import shutil
 import sys
+import tempfile
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.table import Table
@@ -29,14 +30,14 @@ def main() -> int:
     given = _arguments()
     logging.getLogger("events.clients").setLevel(logging.CRITICAL)  # that the broker is away is known here
     faults = Faults(given.kills, given.stops, given.rebalances, given.broker_kills)
-    with TemporaryDirectory(prefix="partita-chaos-") as made:
-        directory = Path(made)
-        directory.chmod(0o755)  # PostgreSQL runs as another user
-        with (
-            native_stack(directory / "run" / "stack", cache=Settings().cache_dir) as stack,
-            ledger_on(stack.addresses, directory, group_protocol=given.protocol) as ledger,
-        ):
-            report = asyncio.run(run(ledger, stack, faults, given.seed, accounts=given.accounts))
+    directory = Path(tempfile.mkdtemp(prefix="partita-chaos-"))
+    directory.chmod(0o755)  # PostgreSQL runs as another user
+    with (
+        native_stack(directory / "run" / "stack", cache=Settings().cache_dir) as stack,
+        ledger_on(stack.addresses, directory, group_protocol=given.protocol) as ledger,
+    ):
+        report = asyncio.run(run(ledger, stack, faults, given.seed, accounts=given.accounts))
+    shutil.rmtree(directory)  # of a run that raises it is what there is to be seen
     if given.json:
         print(json.dumps(report.to_dict(), indent=2))
     else:

@@ -4,8 +4,11 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple
+
+from confluent_kafka import KafkaException
 
 from partita.cli.output import Exit
 from tests.chaos.bank import Bank
@@ -149,6 +152,27 @@ class Fleet:
         """Kill the broker and start it again on its data."""
         await asyncio.to_thread(self.stack.stop, "kafka", kill=True)
         await asyncio.to_thread(self.stack.start, "kafka")
+
+    def keep_evidence(self) -> Path:
+        """Keep for whoever looks why all stands still: the group as the broker has it, its log, and what each
+        handler is at. It ends the handlers. Returns the directory, which has their logs too."""
+        directory = self.ledger.directory
+        (directory / "kafka.log").write_text(self.stack.log_text("kafka"))
+        (directory / "group.txt").write_text(self._described())
+        for handler in self.handlers.values():
+            handler.abort()
+        return directory
+
+    def _described(self) -> str:
+        wiring = self.ledger.wiring()
+        group, admin = wiring.handler_group, wiring.clients.admin()
+        try:
+            found = admin.describe_consumer_groups([group], request_timeout=10)[group].result(20)
+        except KafkaException as error:
+            return f"{group}: {error}\n"
+        lines = [f"{group}: {found.state}, {found.type}, {found.partition_assignor}"]
+        lines += [f"{m.group_instance_id}: {m.member_id} {m.assignment.topic_partitions}" for m in found.members]
+        return "\n".join(lines) + "\n"
 
 
 def send(handler: Service, number: int) -> None:

@@ -82,10 +82,14 @@ async def run(
         await asyncio.to_thread(fleet.start)
         fleet.others = (ledger.service("balances").start(),)
         await bank.open()
-        async with asyncio.TaskGroup() as together:
-            together.create_task(bank.run())
-            await fleet.befall(faults, on_fault)
-            bank.closing = True
+        try:
+            async with asyncio.TaskGroup() as together:
+                together.create_task(bank.run())
+                await fleet.befall(faults, on_fault)
+                bank.closing = True
+        except Exception:
+            tell(f"what there is to be seen: {await asyncio.to_thread(fleet.keep_evidence)}")
+            raise
         audit = await asyncio.to_thread(read_log, ledger)
         database = ledger.wiring().database(Access.READ)
         checks = [*check_log(audit, bank), *await check_read_model(audit, bank, database)]

@@ -5,6 +5,7 @@ forked one is a process of its own all the same, with an environment and a log o
 starts is what the tests of the command line see to.
 """
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -71,6 +72,7 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], log_file: Pat
     log = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
+    faulthandler.enable()  # one that is aborted says in its log where each of its threads was
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["partita", *arguments]

@@ -63,6 +63,10 @@ class Service:
         """End it with SIGKILL."""
         self._end(signal.SIGKILL)
 
+    def abort(self) -> None:
+        """End it with SIGABRT, so that its log says where each of its threads was."""
+        self._end(signal.SIGABRT)
+
     def stop(self) -> int:
         """End it with SIGTERM, and return its exit status."""
         return self._end(signal.SIGTERM)

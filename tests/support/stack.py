@@ -22,7 +22,7 @@ from partita.stack.errors import UnhealthyError
 from partita.stack.parts import PARTS
 from partita.stack.ports import choose
 from partita.stack.processes import Process, alive, this_process
-from partita.stack.site import STATE_FILE, Site
+from partita.stack.site import STATE_FILE, Site, log_file
 
 COMPOSE_FILE = Path(__file__).parents[2] / "docker-compose.yml"
 _OWNER_FILE = "owner"
@@ -48,6 +48,9 @@ class Stack(Protocol):
     def start(self, part: str) -> None:
         """Start a part that was stopped, on the same port and data, and wait until it answers."""
 
+    def log_text(self, part: str) -> str:
+        """Return what a part has logged."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeStack:
@@ -72,6 +75,10 @@ class NativeStack:
     def start(self, part: str) -> None:
         """Start one part again."""
         partita.stack.start_part(self.directory, part)
+
+    def log_text(self, part: str) -> str:
+        """Return what a part has logged since its log was begun anew."""
+        return log_file(self.directory, part).read_text(errors="replace")
 
 
 @contextmanager
@@ -177,6 +184,10 @@ class ContainerStack:
         """Start one part again."""
         self._containers[part].get_wrapped_container().start()
         self._await(part)
+
+    def log_text(self, part: str) -> str:
+        """Return what a container has logged."""
+        return str(self._containers[part].get_wrapped_container().logs().decode(errors="replace"))
 
     def close(self) -> None:
         """Remove the containers and their data."""
