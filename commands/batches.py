@@ -6,14 +6,14 @@ and when all have, the batch is answered. When one refuses, the batch is rejecte
 What is sent goes into the transaction of the event that causes it, and a step that comes twice changes nothing.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
+from commands.batch_events import Head, posted, rejected
 from commands.batch_validation import canonical_batch, check_batch
 from commands.decide import NOWHERE
 from commands.errors import (
     BatchNotFound,
-    DryRunNotPossible,
     IdempotencyConflict,
     Refused,
     WrongPartition,
@@ -22,8 +22,8 @@ from commands.outbox import Outbox
 from commands.payload import payload_hash
 from commands.promises import Batch, Refusal, post, refusal
 from commands.records import Kept, batch_key, conflict_key
-from commands.rejections import details_of
-from commands.state import Draft
+from commands.state import Draft, Drafts
+from commands.trial import kind_of, tried, untried
 from commands.types import (
     BatchCommand,
     Policy,
@@ -34,6 +34,7 @@ from commands.types import (
     ReserveBatch,
     ReverseBatch,
     SettleBatch,
+    TryBatch,
 )
 from events.batch import Flight
 from events.codec import EventCodec
@@ -43,10 +44,8 @@ from events.types import (
     BatchPosted,
     BatchRejected,
     BatchReserved,
-    BatchResult,
     BatchSettled,
     BatchStarted,
-    EntryResult,
     EntryType,
     PlacedEntry,
 )
@@ -55,17 +54,6 @@ _MOST_WAITED_FOR: Final = 10_000
 _MOST_WAITING: Final = 16
 
 _OTHER: Final = {EntryType.CREDIT: EntryType.DEBIT, EntryType.DEBIT: EntryType.CREDIT}
-
-
-class Drafts(Protocol):
-    """The drafts of the partitions that this handler may write to."""
-
-    def get(self, partition: int) -> Draft | None:
-        """Return the draft of `partition`; None when it is another handler's, or not restored yet."""
-
-
-Head = tuple[int, int, int, str, int, bytes]
-"""The first fields of a batch's event: sequence, writer epoch, recorded_at, batch id, command offset, hash."""
 
 
 class Asked(NamedTuple):
@@ -188,13 +176,14 @@ class Batches:
         self._begin(drafts, home, asked, flight, out)
 
     def _begin(self, drafts: Drafts, home: Draft, asked: Asked, flight: Flight, out: Outbox) -> None:
-        """Post the batch at once if this handler has all partitions; else ask them to promise."""
+        """Post the batch at once if this handler has all partitions; else ask them to promise. Or only try it."""
+        if asked.command.dry_run:
+            self._try(drafts, home, asked, flight, out)
+            return
         partitions = flight.partitions
         mine = {p: draft for p in partitions if (draft := drafts.get(p)) is not None}
         if len(mine) == len(partitions):
             self._post_at_once(mine, home, asked, flight, out)
-        elif asked.command.dry_run:
-            self._reject(home, asked, Refusal(None, DryRunNotPossible(asked.command.command_id)), out)
         else:
             self._start(home, asked, flight, out)
 
@@ -209,34 +198,38 @@ class Batches:
         if refused is not None:
             self._reject(home, asked, refused, out)
             return
-        if asked.command.dry_run:
-            self._try(mine, home, asked, flight, out)
-            return
         results = []
         for entry in flight.entries:
             draft = mine[entry.partition]
             offset = asked.offset if draft is home else draft.next_command_offset - 1
             batch = Batch(asked.command.command_id, asked.digest, len(flight.entries), flight.forced, offset)
             results.append(post(draft, batch, entry, out, reserved=False))
-        event = _posted(_head(home, asked), flight, results)
+        event = posted(_head(home, asked), flight, results)
         data = out.append(home, event)
         out.tell(type(asked.command), asked.reply_key, home.partition, data, replayed=False)
 
-    def _try(self, mine: dict[int, Draft], home: Draft, asked: Asked, flight: Flight, out: Outbox) -> None:
-        """Tell what the batch would come to, and record nothing."""
-        balances: dict[tuple[str, str], int] = {}
-        versions: dict[str, int] = {}
-        results = []
-        for entry in flight.entries:
-            account = mine[entry.partition].account(entry.account_id)
-            change = entry.amount if entry.entry_type is EntryType.CREDIT else -entry.amount
-            key = entry.account_id, entry.asset
-            balances[key] = balances.get(key, account.balance(entry.asset)) + change
-            versions[entry.account_id] = versions.get(entry.account_id, account.version) + 1
-            results.append(EntryResult(entry.leg, NOWHERE, versions[entry.account_id], balances[key]))
-        event = _posted((NOWHERE, *_head(home, asked)[1:]), flight, results)
-        data = self._events.encode(event)
-        out.tell(type(asked.command), asked.reply_key, home.partition, data, replayed=False)
+    def _try(self, drafts: Drafts, home: Draft, asked: Asked, flight: Flight, out: Outbox) -> None:
+        step = TryBatch(
+            asked.command.command_id,
+            asked.reply_key,
+            home.partition,
+            asked.offset,
+            asked.digest,
+            flight.entries,
+            flight.reference,
+            flight.metadata,
+            flight.reversal_of,
+            flight.forced,
+        )
+        self.try_on(drafts, home, step, out)
+
+    def try_on(self, drafts: Drafts, draft: Draft, step: TryBatch, out: Outbox) -> None:
+        """Go on with a dry run, whose own partition may be another one."""
+        answer = tried(drafts, draft, step, self._policy)
+        if isinstance(answer, TryBatch):
+            out.send(answer, min(entry.partition for entry in untried(answer)))
+        else:
+            out.tell(kind_of(step), step.reply_key, step.home, self._events.encode(answer), replayed=False)
 
     def _start(self, home: Draft, asked: Asked, flight: Flight, out: Outbox) -> None:
         batch_id = asked.command.command_id
@@ -261,11 +254,11 @@ class Batches:
     def _reject(self, home: Draft, asked: Asked, refused: Refusal, out: Outbox) -> None:
         head = _head(home, asked)
         command = asked.command
+        reversal_of = command.batch_id if isinstance(command, ReverseBatch) else None
         if command.dry_run or isinstance(refused.fault, Refused):
-            event = _rejected((NOWHERE, *head[1:]), command, refused)
-            data = self._events.encode(event)
+            data = self._events.encode(rejected((NOWHERE, *head[1:]), type(command), refused, reversal_of))
         else:
-            data = out.append(home, _rejected(head, command, refused))
+            data = out.append(home, rejected(head, type(command), refused, reversal_of))
         out.tell(type(command), asked.reply_key, home.partition, data, replayed=False)
 
     def reservation(self, home: Draft, offset: int, report: ReportReservation, out: Outbox) -> None:
@@ -309,38 +302,12 @@ class Batches:
         if len(results) < len(flight.entries):
             out.append(home, BatchSettled(*head, report.partition, report.entries))
             return
-        data = out.append(home, _posted(head, flight, [results[leg] for leg in range(len(results))]))
+        data = out.append(home, posted(head, flight, [results[leg] for leg in range(len(results))]))
         self._tell(home, report.batch_id, flight, data, out, posted=True)
 
 
 def _legs_at(partition: int, flight: Flight) -> list[int]:
     return [entry.leg for entry in flight.entries if entry.partition == partition]
-
-
-def _posted(head: Head, flight: Flight, results: Sequence[EntryResult]) -> BatchPosted:
-    entries = [
-        BatchResult(
-            entry.partition,
-            result.sequence,
-            result.version,
-            result.running_balance,
-            entry.account_id,
-            entry.entry_type,
-            entry.amount,
-            entry.asset,
-            entry.reference,
-            entry.metadata,
-            entry.effective_at,
-        )
-        for entry, result in zip(flight.entries, results, strict=True)
-    ]
-    return BatchPosted(*head, entries, flight.reference, flight.metadata, flight.reversal_of)
-
-
-def _rejected(head: Head, command: BatchCommand, refused: Refusal) -> BatchRejected:
-    fault, reversed_batch = refused.fault, command.batch_id if isinstance(command, ReverseBatch) else None
-    kind = type(command).__name__
-    return BatchRejected(*head, kind, fault.code, fault.message, details_of(fault), refused.leg, reversed_batch)
 
 
 def _head(home: Draft, asked: Asked) -> Head:

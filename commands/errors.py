@@ -241,16 +241,6 @@ class BatchNotFound(Rejected):
         self.batch_id = batch_id
 
 
-class DryRunNotPossible(Rejected):
-    """The batch's accounts are with several handlers, and a dry run asks only one."""
-
-    def __init__(self, command_id: str) -> None:
-        super().__init__(
-            f"the accounts of batch {command_id} are with several handlers: it can't be tried without doing it",
-            command_id=command_id,
-        )
-
-
 class Refused(Rejected):
     """Not now: the refusal passes, is not recorded, and does not use up the command id."""
 

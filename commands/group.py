@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from commands.batch_validation import check_batch_identity
-from commands.batches import Batches, Drafts
+from commands.batches import Batches
 from commands.codec import CommandCodec, OutcomeCodec
 from commands.decide import NOWHERE, Place, conflict, decide
 from commands.outbox import Outbox
 from commands.payload import payload_hash
 from commands.promises import release, reserve, settle
 from commands.records import answer_key, batch_key, conflict_key, flight_key
-from commands.state import Draft
+from commands.state import Draft, Drafts
 from commands.step_validation import check_step
 from commands.types import (
     AccountCommand,
@@ -30,6 +30,7 @@ from commands.types import (
     SettleBatch,
     SettleHold,
     Step,
+    TryBatch,
 )
 from commands.validation import canonical, check_identity
 from events.account import NEW_ACCOUNT, Hold
@@ -88,8 +89,15 @@ class Decider:
                     out.drop(record, "Undecodable", command.reason)
                 case PostBatch() | ReverseBatch():
                     self._answer_batch(drafts, draft, record, command, out)
-                case ReserveBatch() | SettleBatch() | ReleaseBatch() | ReportReservation() | ReportSettlement():
-                    self._step(draft, record, command, out)
+                case (
+                    ReserveBatch()
+                    | SettleBatch()
+                    | ReleaseBatch()
+                    | ReportReservation()
+                    | ReportSettlement()
+                    | TryBatch()
+                ):
+                    self._step(drafts, draft, record, command, out)
                 case _:
                     self._answer(draft, record, command, out)
             draft.next_command_offset = record.offset + 1
@@ -122,7 +130,7 @@ class Decider:
         else:
             self._batches.answer(drafts, draft, command, record.offset, out)
 
-    def _step(self, draft: Draft, record: Record, step: Step, out: Outbox) -> None:
+    def _step(self, drafts: Drafts, draft: Draft, record: Record, step: Step, out: Outbox) -> None:
         if fault := check_step(step, draft.partition, draft.partition_count):
             out.drop(record, fault.code, fault.message)
             return
@@ -137,6 +145,8 @@ class Decider:
                 self._batches.reservation(draft, record.offset, step, out)
             case ReportSettlement():
                 self._batches.settlement(draft, record.offset, step, out)
+            case TryBatch():
+                self._batches.try_on(drafts, draft, step, out)
 
 
 def _keys(readings: Sequence[Reading]) -> Iterator[bytes]:

@@ -57,7 +57,7 @@ class _Drafts:
         self._drafts: dict[int, Draft] = {}
 
     def get(self, partition: int) -> Draft | None:
-        """See `commands.batches.Drafts`."""
+        """See `commands.state.Drafts`."""
         return self[partition] if partition in self._ready else None
 
     def __getitem__(self, partition: int) -> Draft:

@@ -8,7 +8,7 @@ is dropped when it is not: work that was aborted leaves no trace.
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
 from commands.errors import IdempotencyConflict
 from commands.records import (
@@ -364,3 +364,10 @@ class Draft:
         if self._event_offset >= 0:
             return self._event_offset
         return before.event_offset + 1 + self.next_sequence - before.next_sequence
+
+
+class Drafts(Protocol):
+    """The drafts of the partitions that this handler may write to."""
+
+    def get(self, partition: int) -> Draft | None:
+        """Return the draft of `partition`; None when it is another handler's, or not restored yet."""

@@ -4,6 +4,7 @@ It does not keep out a step that was forged with care: who may not post batches 
 """
 
 from commands.batch_validation import MAX_ENTRIES, check_entry
+from commands.decide import NOWHERE
 from commands.errors import InvalidBatch, Rejected, WrongPartition
 from commands.types import (
     Policy,
@@ -13,8 +14,10 @@ from commands.types import (
     ReserveBatch,
     SettleBatch,
     Step,
+    TryBatch,
 )
-from commands.validation import canonical_metadata, check_batch_id
+from commands.validation import canonical_metadata, check_batch_id, check_reply_key
+from events.money import MAX_UNITS
 from events.partitioner import home_of
 from events.types import PlacedEntry
 
@@ -33,6 +36,8 @@ def check_step(step: Step, partition: int, partition_count: int) -> Rejected | N
             return _check_place(step.partition, partition_count)
         case SettleBatch() | ReleaseBatch():
             return None
+        case TryBatch():
+            return _check_trial(step, partition, partition_count)
 
 
 def _check_place(partition: int, partition_count: int) -> Rejected | None:
@@ -51,6 +56,25 @@ def _check_reservation(step: ReserveBatch, partition: int, partition_count: int)
         return InvalidBatch(f"its entries are not numbered from 0 to {step.legs - 1}")
     for entry in step.entries:
         if fault := _check_entry(entry, partition, partition_count):
+            return fault
+    return None
+
+
+def _check_trial(step: TryBatch, partition: int, partition_count: int) -> Rejected | None:
+    if fault := check_reply_key(step.reply_key) or _check_place(step.home, partition_count):
+        return fault
+    legs = [entry.leg for entry in step.entries]
+    if not 1 <= len(legs) <= MAX_ENTRIES or legs != list(range(len(legs))) or len(step.payload_hash) != _HASH:
+        return InvalidBatch("it does not have all entries of a batch")
+    tried = {result.leg for result in step.results}
+    if len(tried) < len(step.results) or not tried < set(legs):
+        return InvalidBatch("what was tried are not some of its entries, each once")
+    if any(r.sequence != NOWHERE or abs(r.running_balance) > MAX_UNITS for r in step.results):
+        return InvalidBatch("its results are none of a dry run")
+    if not any(entry.partition == partition and entry.leg not in tried for entry in step.entries):
+        return InvalidBatch(f"it asks nothing of partition {partition}")
+    for entry in step.entries:
+        if fault := _check_entry(entry, entry.partition, partition_count):
             return fault
     return None
 

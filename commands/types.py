@@ -286,7 +286,26 @@ class ReportSettlement(NamedTuple):
     entries: Sequence[EntryResult]
 
 
-Step = ReserveBatch | SettleBatch | ReleaseBatch | ReportReservation | ReportSettlement
+class TryBatch(NamedTuple):
+    """Asks a partition what its entries would come to: a dry run, which goes on from there until all are asked.
+
+    `results` has those of the partitions before; `command_offset` is that of the command in the partition `home`.
+    """
+
+    batch_id: str
+    reply_key: str
+    home: int
+    command_offset: int
+    payload_hash: bytes
+    entries: Sequence[PlacedEntry]
+    reference: str | None = None
+    metadata: str | None = None
+    reversal_of: str | None = None
+    forced: bool = False
+    results: Sequence[EntryResult] = ()
+
+
+Step = ReserveBatch | SettleBatch | ReleaseBatch | ReportReservation | ReportSettlement | TryBatch
 """What handlers tell each other of a batch."""
 
 COMMAND_TYPES: Final[tuple[type[Any], ...]] = get_args(Command)

@@ -72,9 +72,13 @@ def check_command_ids(command: Command) -> InvalidCommandId | None:
     """Return what is wrong with the command's own id or its reply key."""
     if fault := _identifier_fault(command.command_id, MAX_COMMAND_ID):
         return InvalidCommandId(f"command_id {fault}")
-    if command.reply_key is not None and (fault := _identifier_fault(command.reply_key, MAX_COMMAND_ID)):
-        return InvalidCommandId(f"reply_key {fault}")
-    return None
+    return None if command.reply_key is None else check_reply_key(command.reply_key)
+
+
+def check_reply_key(reply_key: str) -> InvalidCommandId | None:
+    """Return why no outcome can have this key, or None."""
+    fault = _identifier_fault(reply_key, MAX_COMMAND_ID)
+    return InvalidCommandId(f"reply_key {fault}") if fault else None
 
 
 def check_batch_id(batch_id: str) -> InvalidCommandId | None:

@@ -25,7 +25,7 @@ COMMANDS: Final = (
     "PostBatch",
     "ReverseBatch",
 )
-STEPS: Final = ("ReserveBatch", "SettleBatch", "ReleaseBatch", "ReportReservation", "ReportSettlement")
+STEPS: Final = ("ReserveBatch", "SettleBatch", "ReleaseBatch", "ReportReservation", "ReportSettlement", "TryBatch")
 """What handlers tell each other of a batch, on the topic of the commands."""
 
 EVENTS: Final = (

@@ -15,6 +15,7 @@ from commands.types import (
     ReserveBatch,
     ReverseBatch,
     Step,
+    TryBatch,
     UnlockAccount,
 )
 from events.money import MAX_UNITS
@@ -134,7 +135,30 @@ def _reserve(**fields: Any) -> ReserveBatch:
     return ReserveBatch("x", 5, 0, b"h" * 32, 1, False, [entry._replace(**fields)])
 
 
+def _try(**fields: Any) -> TryBatch:
+    entry = PlacedEntry(0, home_of("alice", PARTITIONS), "alice", CREDIT, UNIT, "USD")
+    return TryBatch("x", "me", 0, 5, b"h" * 32, [entry], **fields)
+
+
+_ALICE = _try().entries[0]
+_ELSEWHERE = _ALICE._replace(leg=1, account_id="dave", partition=home_of("dave", PARTITIONS))
+
 FORGED: list[Step] = [
+    _try()._replace(batch_id=""),
+    _try()._replace(reply_key=""),
+    _try()._replace(home=PARTITIONS),
+    _try()._replace(entries=[]),
+    _try()._replace(payload_hash=b"short"),
+    _try()._replace(entries=[_ALICE._replace(leg=1)]),
+    _try()._replace(entries=[_ALICE._replace(amount=0)]),
+    _try()._replace(entries=[_ALICE._replace(partition=_ELSEWHERE.partition)]),
+    _try()._replace(entries=[_ALICE, _ELSEWHERE._replace(partition=_ALICE.partition)]),
+    _try()._replace(entries=[_ELSEWHERE._replace(leg=0)]),
+    _try(results=[EntryResult(0, -1, 1, UNIT)]),
+    _try(results=[EntryResult(1, -1, 1, UNIT)]),
+    _try(results=[EntryResult(1, -1, 1, UNIT)] * 2)._replace(entries=[_ALICE, _ELSEWHERE]),
+    _try(results=[EntryResult(1, -1, 1, 10**5000)])._replace(entries=[_ALICE, _ELSEWHERE]),
+    _try(results=[EntryResult(1, 7, 1, UNIT)])._replace(entries=[_ALICE, _ELSEWHERE]),
     _reserve()._replace(home=PARTITIONS),
     _reserve()._replace(home=-1),
     _reserve()._replace(batch_id=""),

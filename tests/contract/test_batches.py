@@ -15,7 +15,6 @@ from commands.errors import (
     BalanceOutOfRange,
     BatchNotFound,
     BatchUnbalanced,
-    DryRunNotPossible,
     IdempotencyConflict,
     InsufficientFunds,
     InvalidAccountId,
@@ -309,16 +308,40 @@ def test_a_batch_in_the_wrong_partition_is_rejected_by_name(bank: Bank) -> None:
     assert WrongPartition.__name__ == "WrongPartition"
 
 
-def test_a_dry_run_posts_nothing() -> None:
-    bank = Bank(1)
-    (dry,) = bank.do(batch(debit("alice"), credit("bob"), debit("alice"), dry_run=True))
-    assert isinstance(dry.event, BatchPosted)
-    assert dry.event.sequence == -1
-    assert [entry.running_balance // UNIT for entry in dry.event.entries] == [9, 11, 8]
+def test_a_dry_run_tells_what_the_batch_would_come_to_and_records_nothing(bank: Bank) -> None:
+    command = batch(*(debit(name) if n % 2 else credit(name) for n, name in enumerate(ACCOUNTS)), debit("alice"))
+    before = bank.ledger.accounts()
+    dry = bank.posted(command._replace(dry_run=True))
+    assert {dry.sequence, *(entry.sequence for entry in dry.entries)} == {-1}
+    assert bank.ledger.accounts() == before
     assert bank.entries == []
-    bank.posted(batch(debit("alice"), credit("bob"), debit("alice")))
-    several = Bank(3)
-    several.rejected(batch(*(credit(name) for name in ACCOUNTS), dry_run=True), DryRunNotPossible)
+    told = bank.posted(command)
+    assert [entry.version for entry in dry.entries] == [2, 2, 2, 2, 2, 2, 3]  # as if posted at once
+    versions = [entry.version for entry in told.entries]
+    assert [e._replace(sequence=-1) for e in told.entries] == [
+        e._replace(version=version) for e, version in zip(dry.entries, versions, strict=True)
+    ]
+    assert (dry.command_id, dry.payload_hash) == (told.command_id, told.payload_hash)
+
+
+@pytest.mark.parametrize("name", ACCOUNTS)
+def test_a_dry_run_tells_which_entry_would_be_refused_and_why(bank: Bank, name: str) -> None:
+    entries = [debit(account, 11 * UNIT if account == name else UNIT) for account in ACCOUNTS]
+    fault = bank.rejected(batch(*entries, dry_run=True), InsufficientFunds, leg=ACCOUNTS.index(name))
+    assert fault.details["account_id"] == name
+    assert bank.entries == []
+
+
+def test_a_dry_run_of_a_reversal_tells_what_it_would_come_to(bank: Bank) -> None:
+    posted = bank.posted(batch(*(credit(name) for name in ACCOUNTS), batch_id="given"))
+    undo = ReverseBatch("given~undo", None, "given", "a mistake", dry_run=True)
+    dry = bank.posted(undo)
+    assert [entry.running_balance // UNIT for entry in dry.entries] == [10] * len(ACCOUNTS)
+    assert dry.reversal_of == posted.command_id
+    bank.do(post("frank", 11 * UNIT, DEBIT, command_id="spent"))
+    bank.rejected(undo, InsufficientFunds, leg=0)
+    forced = bank.posted(undo._replace(force=True))
+    assert forced.entries[0].running_balance == -UNIT
 
 
 def _reverse(command_id: str = "undo", **fields: Any) -> ReverseBatch:

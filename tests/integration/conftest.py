@@ -1,14 +1,13 @@
 """A ledger for each test, or one that runs for all that only need some accounts of it."""
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from partita import DryRunNotPossible, LedgerEngine
-from tests.support.services import Ledger, ledger_on
+from partita import LedgerEngine
+from tests.support.services import Ledger, eventually, ledger_on
 from tests.support.stack import Stack
 
 _numbers = itertools.count()
@@ -44,21 +43,10 @@ def shared(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
         handlers = [ledger.service("handler").start() for _ in range(2)]
         for handler in handlers:
             ledger.await_handler(handler)
-        asyncio.run(_both_at_work(ledger))
+        eventually(lambda: all("is taken up" in handler.log_text() for handler in handlers))
         yield ledger
         for service in ledger.services:
             assert service.alive(), service.log_text()[-3000:]
-
-
-async def _both_at_work(ledger: Ledger) -> None:
-    """Return when no handler has all partitions: a dry run asks only one."""
-    entries = [{"account_id": f"probe-{i}", "amount": 1, "entry_type": "credit"} for i in range(32)]
-    async with ledger.engine() as engine, asyncio.timeout(60):
-        while True:
-            try:
-                await engine.create_batch(entries, dry_run=True)
-            except DryRunNotPossible:
-                return
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from partita import (
     BatchNotFound,
     BatchNotInReadModel,
     BatchUnbalanced,
-    DryRunNotPossible,
     IdempotencyConflict,
     InsufficientFunds,
     InvalidAmount,
@@ -221,11 +220,24 @@ async def test_a_dry_run_tells_what_would_come_of_it(alone: Ledger, account: Acc
         assert not (await engine.transfer(alice, bob, 7, command_id=f"dry-{alice}")).replayed
 
 
-async def test_a_dry_run_across_handlers_is_refused(shared: Ledger) -> None:
-    entries = [{"account_id": f"probe-{i}", "amount": 1, "entry_type": "credit"} for i in range(32)]
-    async with shared.engine() as engine:
-        with pytest.raises(DryRunNotPossible):
-            await engine.create_batch(entries, dry_run=True)
+async def test_a_dry_run_goes_from_handler_to_handler(bank: Bank) -> None:
+    for name in bank.accounts:
+        await bank.engine.create_entry(name, 10, "credit")
+    entries = [bank.entry(n, "debit" if n % 2 else "credit", 7) for n in range(PARTITIONS)]
+    dry = await bank.engine.create_batch(entries, balanced=True, command_id=f"dry-{bank.accounts[0]}", dry_run=True)
+    assert dry.dry_run
+    assert [entry.running_balance for entry in dry.entries] == [3 if n % 2 else 17 for n in range(PARTITIONS)]
+    for leg in range(PARTITIONS):
+        refused = [bank.entry(n, "debit", 11 if n == leg else 7) for n in range(PARTITIONS)]
+        with pytest.raises(InsufficientFunds) as error:
+            await bank.engine.create_batch(refused, dry_run=True)
+        assert error.value.details["leg"] == leg
+    assert await bank.balances() == [10] * PARTITIONS
+    posted = await bank.engine.create_batch(entries, balanced=True, command_id=f"dry-{bank.accounts[0]}")
+    assert not posted.replayed
+    assert [e.running_balance for e in posted.entries] == [e.running_balance for e in dry.entries]
+    undone = await bank.engine.rollback_batch(posted.batch_id, "never mind", dry_run=True)
+    assert [entry.running_balance for entry in undone.entries] == [10] * PARTITIONS
 
 
 def test_batches_from_a_terminal(shared: Ledger, account: Account, tmp_path: Path) -> None:

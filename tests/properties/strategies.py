@@ -25,6 +25,7 @@ from commands.types import (
     ReverseBatch,
     SettleHold,
     Step,
+    TryBatch,
     UnfreezeAccount,
     UnlockAccount,
 )
@@ -117,6 +118,8 @@ def of(kind: type[Any], **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[A
         fields = {"expires_at": times, **fields}
     if kind in _LISTS:
         fields = {"entries": st.lists(of(_LISTS[kind]), max_size=3).map(tuple), **fields}
+    if kind is TryBatch:
+        fields = {"reply_key": identifiers, "results": st.lists(of(EntryResult), max_size=3).map(tuple), **fields}
     if kind is ReverseBatch:
         fields = {"locks": st.lists(of(LockToken), max_size=3).map(tuple), **fields}
     return st.builds(kind, **{name: {**_FIELDS, **fields}[name] for name in kind._fields})
@@ -125,6 +128,7 @@ def of(kind: type[Any], **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[A
 _LISTS: dict[type[Any], type[Any]] = {
     PostBatch: BatchEntry,
     ReserveBatch: PlacedEntry,
+    TryBatch: PlacedEntry,
     ReportSettlement: EntryResult,
     BatchStarted: PlacedEntry,
     BatchSettled: EntryResult,

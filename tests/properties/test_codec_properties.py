@@ -53,7 +53,7 @@ def _as_avro(value: Any) -> dict[str, Any]:
     for name in MONEY:
         if record.get(name) is not None:
             record[name] = money.to_bytes(record[name])
-    for name in ("entries", "locks"):
+    for name in ("entries", "locks", "results"):
         if name in record:
             record[name] = [_as_avro(item) for item in record[name]]
     return record

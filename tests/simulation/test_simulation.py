@@ -3,6 +3,7 @@
 import pytest
 
 from commands.store import StoreLost
+from commands.types import STEP_TYPES
 from events.errors import Fenced
 from events.log import LogLost
 from events.types import EVENT_TYPES
@@ -10,6 +11,7 @@ from tests.simulation import batch_bugs, log_bugs, state_bugs, tree_bugs
 from tests.simulation.evidence import Broken
 from tests.simulation.planted import Bug
 from tests.simulation.world import World, simulate
+from tests.support.samples import CODECS, TOPICS
 
 SEEDS = 2000
 TOGETHER = 100
@@ -33,16 +35,20 @@ def test_a_seed_tells_the_same_story_again() -> None:
 
 def test_the_stories_have_in_them_what_they_are_for() -> None:
     """What never happens is not tested: every event, most rejections, and handlers that end in every way."""
-    events, codes, endings = set(), set(), set()
+    events, codes, endings, steps = set(), set(), set(), set()
     for seed in range(1, 2 * TOGETHER + 1):
         world = World(seed)
         world.run()
         events |= {type(item.event) for item in world.ledger.events()}
+        for partition in range(world.ledger.cluster.partitions):
+            sent = world.ledger.cluster.sent_by_handlers(TOPICS.commands, partition)
+            steps |= {type(CODECS.commands.decode(record.value)) for record in sent}
         codes |= {getattr(outcome.event, "code", "") for outcome in world.ledger.outcomes()}
         endings |= {type(step[2]) for step in world.story if step[1:2] == ("ends:",)}
     assert events == set(EVENT_TYPES)
+    assert steps >= set(STEP_TYPES)
     assert codes >= {"InsufficientFunds", "HoldExceeded", "HoldNotExpired", "IdempotencyConflict", "WrongPartition"}
-    assert codes >= {"AccountLocked", "LockLost", "BatchNotFound", "DryRunNotPossible"}
+    assert codes >= {"AccountLocked", "LockLost", "BatchNotFound"}
     assert endings >= {Fenced, LogLost, StoreLost}
 
 

@@ -46,7 +46,6 @@ REJECTIONS: list[Rejected] = [
     errors.HoldNotExpired("alice", "h-1", "2026-01-01T00:00:00+00:00"),
     errors.BatchUnbalanced("USD", TINY, Decimal(7)),
     errors.BatchNotFound("b-1"),
-    errors.DryRunNotPossible("b-1"),
     errors.AccountLocked("alice", "2026-01-01T00:00:00+00:00"),
     errors.LockLost("alice", 3),
     errors.VersionConflict("alice", 3, 2),
