@@ -19,7 +19,7 @@ from events.clients import KafkaClients, is_fatal
 from events.errors import CommandsExpired, Fenced
 from events.follow import Ends, PartitionReader, Record, headers_of, place
 from events.log import Aborted, LogLost, Outgoing, Polled
-from events.membership import SESSION_TIMEOUT_MS, GroupProtocol, member_settings, prepare_group
+from events.membership import SESSION_TIMEOUT_MS, GroupProtocol, member_name, member_settings, prepare_group
 from events.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class KafkaLog:
         protocol: GroupProtocol = GroupProtocol.CLASSIC,
     ) -> None:
         self._topics = topics
-        self._member = f"{group}-{instance}"
+        self._member = member_name(group, instance)
         self._assigned: list[int] = []
         self._revoked: list[int] = []
         self._owned: set[int] = set()

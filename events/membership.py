@@ -34,6 +34,13 @@ _REFUSED: Final = frozenset(
 )
 
 
+_CLASSIC: Final = {
+    "partition_assignment_strategy": "cooperative-sticky",
+    "session_timeout_ms": SESSION_TIMEOUT_MS,
+    "heartbeat_interval_ms": HEARTBEAT_INTERVAL_MS,
+}
+
+
 class GroupProtocol(StrEnum):
     """The protocol by which a group shares partitions."""
 
@@ -75,6 +82,11 @@ def prepare_group(clients: KafkaClients, protocol: GroupProtocol, group: str, *,
         raise unavailable(clients, error) from error
 
 
+def member_name(group: str, instance: str) -> str:
+    """Return the name by which a handler is a static member of its group, and a transactional producer."""
+    return f"{group}-{instance}"
+
+
 def member_settings(protocol: GroupProtocol, member: str) -> dict[str, Any]:
     """Return the settings of a member's consumer: static, cooperative, and missed after `SESSION_TIMEOUT_MS`."""
     common = {"group_instance_id": member, "max_poll_interval_ms": MAX_POLL_INTERVAL_MS}
@@ -83,7 +95,10 @@ def member_settings(protocol: GroupProtocol, member: str) -> dict[str, Any]:
     return {
         **common,
         "group_protocol": "classic",
-        "partition_assignment_strategy": "cooperative-sticky",
-        "session_timeout_ms": SESSION_TIMEOUT_MS,
-        "heartbeat_interval_ms": HEARTBEAT_INTERVAL_MS,
+        **_CLASSIC,
     }
+
+
+def passing_settings() -> dict[str, Any]:
+    """Return the settings of a consumer that only passes through a classic group, with no name to come back under."""
+    return {"group_protocol": "classic", "max_poll_interval_ms": SESSION_TIMEOUT_MS, **_CLASSIC}

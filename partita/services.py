@@ -153,11 +153,16 @@ def run_handler(
         count = wiring.ensure_topics()
         log.info("handler %s of ledger %s, %d partitions", name, wiring.settings.ledger, count)
         stores = RocksStores(wiring.settings.stores_dir(name))
+        if vacancies := wiring.vacancies(name, count):
+            threading.Thread(target=vacancies.watch, args=(stop,), name="partita-vacancies", daemon=True).start()
 
         def make_handler(ledger_log: Log) -> Handler:
             return wiring.handler(ledger_log, stores, count, on_restore=on_restore)
 
-        serve(lambda: wiring.log(name), make_handler, stop, on_turn=on_turn)
+        try:
+            serve(lambda: wiring.log(name), make_handler, stop, on_turn=on_turn)
+        finally:
+            stop.set()
 
 
 async def project(

@@ -20,9 +20,11 @@ from events.clients import KafkaClients, check_broker
 from events.codec import EventCodec, event_codec
 from events.kafka_log import KafkaLog
 from events.log import Log
+from events.membership import GroupProtocol, member_name
 from events.reconciliation import reconciliation_codec
 from events.registry import Registry
 from events.topics import Topics, check_partition_count, ensure_topics
+from events.vacancies import Vacancies
 from partita.receipting import Receipts
 from partita.requester import Requester
 from partita.settings import Settings
@@ -321,6 +323,14 @@ class Wiring:
             timeout=self.settings.connect_timeout,
             protocol=self.settings.group_protocol,
         )
+
+    def vacancies(self, instance: str, partition_count: int) -> Vacancies | None:
+        """Return what looks for partitions that no handler has; None where the broker gives them out itself."""
+        if self.settings.group_protocol is not GroupProtocol.CLASSIC:
+            return None
+        group = self.handler_group
+        member = member_name(group, instance)
+        return Vacancies(self.clients, self.topics, group=group, member=member, partition_count=partition_count)
 
     def handler(
         self,
