@@ -7,13 +7,12 @@ the members stay the same, and all of them are well. So each member looks, and i
 """
 
 import logging
+import struct
 import threading
 import time
-from collections.abc import Collection
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Final
 
-from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from events.clients import KafkaClients
@@ -28,6 +27,8 @@ _LOOK_EVERY: Final = 2.0
 _ANSWER: Final = 5.0
 _LONGEST_JOIN: Final = 30.0
 _POLL: Final = 0.1
+_UUID: Final = 37
+"""Characters that Kafka puts behind the name of a static member to make its id."""
 
 
 class Vacancies:
@@ -52,21 +53,25 @@ class Vacancies:
                 if self._due(time.monotonic()):
                     self._have_all_join(stop)
                 self._trouble = ""
-            except (KafkaException, FutureTimeout) as error:
+            except (KafkaException, struct.error) as error:
                 if str(error) != self._trouble:
                     log.info("group %s can't be looked at: %s", self._group, error)
                 self._trouble = str(error)
 
     def _due(self, now: float) -> bool:
-        """Whether it is this member's turn to do something about partitions that are nobody's."""
-        futures = self._admin.describe_consumer_groups([self._group], request_timeout=_ANSWER)
-        found = futures[self._group].result(2 * _ANSWER)
-        members = sorted(member.group_instance_id or "" for member in found.members)
-        if found.state is not ConsumerGroupState.STABLE or self._member not in members:
+        """Whether it is this member's turn to do something about partitions that are nobody's.
+
+        `list_groups` is deprecated, but librdkafka (2.16) ends the process when a request of its successor has timed
+        out and the group's coordinator comes back: it answers a request that is no more.
+        """
+        described: list[Any] = self._admin.list_groups(self._group, timeout=_ANSWER)
+        group = next((found for found in described if found.error is None and found.state == "Stable"), None)
+        members = sorted(member.id[:-_UUID] for member in group.members) if group else []
+        if group is None or self._member not in members:
             self._since = {}
             return False
-        empty = vacant(found.members, self._topics.commands, self._partition_count)
-        self._since = {p: self._since.get(p, now) for p in empty}
+        owned = {p for member in group.members for p in assigned(member.assignment, self._topics.commands)}
+        self._since = {p: self._since.get(p, now) for p in range(self._partition_count) if p not in owned}
         longest = max((now - since for since in self._since.values()), default=0.0)
         return longest > PATIENCE * (1 + members.index(self._member))
 
@@ -93,7 +98,22 @@ class Vacancies:
             consumer.close()
 
 
-def vacant(members: Collection[Any], topic: str, partition_count: int) -> set[int]:
-    """Return the partitions of `topic` that no member has; `members` are as Kafka describes them."""
-    owned = {tp.partition for member in members for tp in member.assignment.topic_partitions if tp.topic == topic}
-    return set(range(partition_count)) - owned
+def assigned(assignment: bytes, topic: str) -> set[int]:
+    """Return the partitions of `topic` in a member's assignment (Kafka's ConsumerProtocolAssignment).
+
+    Raises:
+        struct.error: it is none.
+    """
+    if not assignment:
+        return set()
+    _, topics = struct.unpack_from(">hi", assignment)
+    at, found = 6, set[int]()
+    for _ in range(topics):
+        (length,) = struct.unpack_from(">h", assignment, at)
+        name = assignment[at + 2 : at + 2 + length]
+        (count,) = struct.unpack_from(">i", assignment, at + 2 + length)
+        at += 6 + length
+        if name == topic.encode("utf-8"):
+            found.update(struct.unpack_from(f">{count}i", assignment, at))
+        at += 4 * count
+    return found

@@ -158,9 +158,9 @@ class Fleet:
         handler is at. It ends the handlers. Returns the directory, which has their logs too."""
         directory = self.ledger.directory
         (directory / "kafka.log").write_text(self.stack.log_text("kafka"))
-        (directory / "group.txt").write_text(self._described())
         for handler in self.handlers.values():
             handler.abort()
+        (directory / "group.txt").write_text(self._described())
         return directory
 
     def _described(self) -> str:
