@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PROJECT := pyproject.toml constraints.txt
 ARGS ?=
 WORKERS ?= 2
-SEEDS ?= 1..20000
+SEEDS ?= 20000
 
 # The requirements of every extra and of the development group, which older pips cannot read by themselves.
 define REQUIREMENTS
@@ -58,7 +58,7 @@ chaos: setup ## Run the long tests that kill handlers and the broker in mid-stre
 	@$(BIN)/python -m pytest -s -m chaos $(ARGS)
 
 .PHONY: simulate
-simulate: $(VENV)/.all ## Run the simulation of handlers that fail in every way, for SEEDS=1..20000.
+simulate: $(VENV)/.all ## Run the simulation of handlers that fail in every way, SEEDS=20000 or 2001..20000.
 	@$(BIN)/python -m tests.simulation $(SEEDS)
 
 .PHONY: lint

@@ -1,4 +1,4 @@
-"""Run seeds: `python -m tests.simulation 1..20000`, on every core. One seed alone: `4711..4711`.
+"""Run seeds: `python -m tests.simulation 20000`, the first so many, on every core. One seed alone: `4711..4711`.
 
 Progress goes to stderr, what is broken to stdout with its whole story. Exits with 1 at the first seed that breaks an
 invariant, with 0 when all hold.
@@ -18,8 +18,8 @@ _TOLD_EVERY = 1000
 
 
 def _seeds(text: str) -> range:
-    first, _, last = text.partition("..")
-    return range(int(first), int(last or first) + 1)
+    first, _, last = text.rpartition("..")
+    return range(int(first or 1), int(last) + 1)
 
 
 def _quiet() -> None:
@@ -38,7 +38,7 @@ def _broken(seed: int) -> str | None:
 def main() -> int:
     """Run the seeds that the command line names; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("seeds", type=_seeds, help="the first and the last seed: 1..20000")
+    parser.add_argument("seeds", type=_seeds, help="how many, or the first and the last one: 20000, 2001..20000")
     seeds: range = parser.parse_args().seeds
     began = time.monotonic()
     with Pool(initializer=_quiet) as pool:
