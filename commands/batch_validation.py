@@ -11,7 +11,7 @@ from commands.errors import (
     InvalidMetadata,
     Rejected,
 )
-from commands.types import BatchCommand, Policy, PostBatch, ReverseBatch
+from commands.types import BatchCommand, Policy, PostBatch, ReverseBatch, TryBatch
 from commands.validation import (
     MAX_VERSION,
     canonical_metadata,
@@ -63,7 +63,7 @@ def check_batch(command: BatchCommand, policy: Policy) -> tuple[int | None, Reje
         return (None, fault) if fault else None
     if not 1 <= len(command.entries) <= MAX_ENTRIES:
         return None, InvalidBatch(f"a batch has 1 to {MAX_ENTRIES} entries, not {len(command.entries)}")
-    if fault := check_reference(command.reference) or _check_size(command):
+    if fault := check_reference(command.reference) or check_size(command):
         return None, fault
     for leg, entry in enumerate(command.entries):
         if fault := check_entry(entry, policy):
@@ -71,7 +71,7 @@ def check_batch(command: BatchCommand, policy: Policy) -> tuple[int | None, Reje
     return (None, fault) if command.balanced and (fault := _check_balance(command.entries)) else None
 
 
-def _check_size(command: PostBatch) -> Rejected | None:
+def check_size(command: PostBatch | TryBatch) -> Rejected | None:
     """See that the events of the batch, which hold all of its texts, fit into messages."""
     characters = len(command.metadata or "")
     for e in command.entries:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from commands.batch_events import Head, posted, rejected
 from commands.batch_validation import canonical_batch, check_batch
-from commands.decide import NOWHERE
+from commands.decide import NOWHERE, TRIED
 from commands.errors import (
     BatchNotFound,
     IdempotencyConflict,
@@ -256,7 +256,8 @@ class Batches:
         command = asked.command
         reversal_of = command.batch_id if isinstance(command, ReverseBatch) else None
         if command.dry_run or isinstance(refused.fault, Refused):
-            data = self._events.encode(rejected((NOWHERE, *head[1:]), type(command), refused, reversal_of))
+            head = TRIED if command.dry_run else NOWHERE, *head[1:]
+            data = self._events.encode(rejected(head, type(command), refused, reversal_of))
         else:
             data = out.append(home, rejected(head, type(command), refused, reversal_of))
         out.tell(type(command), asked.reply_key, home.partition, data, replayed=False)

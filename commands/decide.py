@@ -43,7 +43,10 @@ from events.account import Account, Hold
 from events.types import AccountEvent, CommandRejected
 
 NOWHERE: Final = -1
-"""The sequence of an event that is in no log: of a dry run, or a refusal that passes."""
+"""The sequence of a refusal that passes: it is in no log."""
+
+TRIED: Final = -2
+"""The sequence of what a dry run tells: it is in no log."""
 
 
 class Place(NamedTuple):
@@ -89,7 +92,7 @@ def decide(
     answer = fault or _answer(account, hold, command, head, policy)
     if not isinstance(answer, Rejected):
         return answer
-    if isinstance(answer, Refused):
+    if isinstance(answer, Refused) and not command.dry_run:
         head = (NOWHERE, *head[1:])
     return _rejected(answer, account, hold, command, head)
 

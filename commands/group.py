@@ -6,7 +6,7 @@ from typing import NamedTuple
 from commands.batch_validation import check_batch_identity
 from commands.batches import Batches
 from commands.codec import CommandCodec, OutcomeCodec
-from commands.decide import NOWHERE, Place, conflict, decide
+from commands.decide import TRIED, Place, conflict, decide
 from commands.outbox import Outbox
 from commands.payload import payload_hash
 from commands.promises import release, reserve, settle
@@ -74,13 +74,13 @@ class Decider:
     ) -> list[Outgoing]:
         """Return what to append for commands of the draft's partition; `draft`, and `drafts`, take in the events.
 
-        No command is begun when there are `most` messages; `draft.next_command_offset` says how far it came.
+        No command is begun when their values have `most` bytes; `draft.next_command_offset` says how far it came.
         """
         out = Outbox(self._topics, *self._codecs)
         posts = (command for _, command in readings if isinstance(command, PostEntry))
         draft.fetch(_keys(readings), {command.account_id for command in posts})
         for record, command in readings:
-            if most is not None and len(out.messages) >= most:
+            if most is not None and out.size >= most:
                 break
             match command:
                 case PostEntry():  # nearly all
@@ -121,7 +121,7 @@ class Decider:
         account = draft.account(command.account_id)
         place = _place(draft, record, command, known=account is not NEW_ACCOUNT)
         event = decide(account, command, digest, place, self._policy, hold=_hold(draft, command), fault=fault)
-        data = self._codecs.events.encode(event) if event.sequence == NOWHERE else out.append(draft, event)
+        data = self._codecs.events.encode(event) if event.sequence < 0 else out.append(draft, event)
         out.tell(type(command), reply_key, draft.partition, data, replayed=False)
 
     def _answer_batch(self, drafts: Drafts, draft: Draft, record: Record, command: BatchCommand, out: Outbox) -> None:
@@ -168,5 +168,5 @@ def _hold(draft: Draft, command: AccountCommand) -> Hold | None:
 
 def _place(draft: Draft, record: Record, command: AccountCommand, *, known: bool) -> Place:
     home = draft.partition if known else home_of(command.account_id, draft.partition_count)
-    sequence = NOWHERE if command.dry_run else draft.next_sequence
+    sequence = TRIED if command.dry_run else draft.next_sequence
     return Place(draft.partition, home, sequence, draft.writer_epoch, draft.recorded_at, record.offset)

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 IDLE: Final = 0.5
 _RESTORING: Final = 0.01
 _APPEND_EVERY: Final = 500
-_MOST_APPENDED: Final = 20_000
-"""Messages of one transaction, after which no command is begun: many large batches would outlast its time-out."""
+_MOST_APPENDED: Final = 8 * 1024 * 1024
+"""Bytes of one transaction, after which no command is begun: many large batches would outlast its time-out."""
 _KEEP_UP_EVERY: Final = 60_000_000
 
 
@@ -209,19 +209,19 @@ class Handler:
 
         Outcomes come last: they tell of the tree as it is when all is decided.
         """
-        appended, tally, last = 0, self._tally, self._topics.outcomes
+        appended, size, tally, last = 0, 0, self._tally, self._topics.outcomes
         outcomes: list[Outgoing] = []
         for p, group in by_partition.items():
             draft = drafts[p]
             for i in range(0, len(group), _APPEND_EVERY):
-                if appended >= _MOST_APPENDED:
+                if size >= _MOST_APPENDED:
                     break
-                most = _MOST_APPENDED - appended
-                out = self._decider.decide(drafts, draft, group[i : i + _APPEND_EVERY], most=most)
+                out = self._decider.decide(drafts, draft, group[i : i + _APPEND_EVERY], most=_MOST_APPENDED - size)
                 tally = tally.after(out)
                 self._log.append([message for message in out if message.topic != last])
                 outcomes += [message for message in out if message.topic == last]
                 appended += len(out)
+                size += sum(len(message.value or b"") for message in out)
         self._append_heads(drafts, outcomes)
         return appended, tally
 

@@ -14,7 +14,8 @@ from events.types import AccountEvent, BatchEvent
 
 
 class Outbox:
-    """Collects messages in `messages`, in the order in which they are to be appended."""
+    """Collects messages in `messages`, in the order in which they are to be appended; `size` is that of their values,
+    in bytes."""
 
     def __init__(self, topics: Topics, commands: CommandCodec, events: EventCodec, outcomes: OutcomeCodec) -> None:
         self._topics = topics
@@ -23,6 +24,7 @@ class Outbox:
         self._events = events
         self._outcomes = outcomes
         self.messages: list[Outgoing] = []
+        self.size = 0
 
     def append(self, draft: Draft, event: AccountEvent | BatchEvent) -> bytes:
         """Put `event` into the log of the draft's partition, and return its bytes."""
@@ -30,17 +32,20 @@ class Outbox:
         draft.record(event, data)
         key = getattr(event, "account_id", None) or event.command_id
         self.messages.append(Outgoing(self._to_events, draft.partition, key.encode("utf-8"), data))
+        self.size += len(data)
         return data
 
     def tell(self, command: type[Any], reply_key: str, partition: int, event: bytes, *, replayed: bool) -> None:
         """Tell the outcome of a command of this type: `event`, in its bytes, is in `partition`."""
         value = self._outcomes.encode(command, replayed=replayed, partition=partition, event=event)
         self.messages.append(Outgoing(self._to_outcomes, None, reply_key.encode("utf-8"), value))
+        self.size += len(value)
 
     def send(self, step: Step, partition: int) -> None:
         """Send a step of a batch to the handler of `partition`."""
         value = self._commands.encode(step)
-        self.messages.append(Outgoing(self._to_commands, partition, step.batch_id.encode("utf-8"), value))
+        self.messages.append(Outgoing(self._to_commands, partition, None, value))  # no key would lead there
+        self.size += len(value)
 
     def drop(self, record: Record, reason: str, message: str) -> None:
         """Put a record that can't be answered among the dead letters, with its reason."""

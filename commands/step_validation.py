@@ -3,8 +3,8 @@
 It does not keep out a step that was forged with care: who may not post batches must not be let write there.
 """
 
-from commands.batch_validation import MAX_ENTRIES, check_entry
-from commands.decide import NOWHERE
+from commands.batch_validation import MAX_ENTRIES, check_entry, check_size
+from commands.decide import TRIED
 from commands.errors import InvalidBatch, Rejected, WrongPartition
 from commands.types import (
     Policy,
@@ -16,7 +16,7 @@ from commands.types import (
     Step,
     TryBatch,
 )
-from commands.validation import canonical_metadata, check_batch_id, check_reply_key
+from commands.validation import canonical_metadata, check_batch_id, check_reference, check_reply_key
 from events.money import MAX_UNITS
 from events.partitioner import home_of
 from events.types import PlacedEntry
@@ -61,7 +61,7 @@ def _check_reservation(step: ReserveBatch, partition: int, partition_count: int)
 
 
 def _check_trial(step: TryBatch, partition: int, partition_count: int) -> Rejected | None:
-    if fault := check_reply_key(step.reply_key) or _check_place(step.home, partition_count):
+    if fault := _check_texts(step) or _check_place(step.home, partition_count):
         return fault
     legs = [entry.leg for entry in step.entries]
     if not 1 <= len(legs) <= MAX_ENTRIES or legs != list(range(len(legs))) or len(step.payload_hash) != _HASH:
@@ -69,7 +69,7 @@ def _check_trial(step: TryBatch, partition: int, partition_count: int) -> Reject
     tried = {result.leg for result in step.results}
     if len(tried) < len(step.results) or not tried < set(legs):
         return InvalidBatch("what was tried are not some of its entries, each once")
-    if any(r.sequence != NOWHERE or abs(r.running_balance) > MAX_UNITS for r in step.results):
+    if any(r.sequence != TRIED or abs(r.running_balance) > MAX_UNITS for r in step.results):
         return InvalidBatch("its results are none of a dry run")
     if not any(entry.partition == partition and entry.leg not in tried for entry in step.entries):
         return InvalidBatch(f"it asks nothing of partition {partition}")
@@ -85,9 +85,25 @@ def _check_entry(entry: PlacedEntry, partition: int, partition_count: int) -> Re
         return fault
     if (home := home_of(entry.account_id, partition_count)) != partition:
         return WrongPartition(entry.account_id, partition, home)
-    if entry.metadata is not None:
-        try:
-            canonical_metadata(entry.metadata)
-        except Rejected as fault:
-            return fault
+    return _check_metadata(entry.metadata)
+
+
+def _check_texts(step: TryBatch) -> Rejected | None:
+    """What is tried is told in one outcome, which must fit into a message."""
+    return (
+        check_reply_key(step.reply_key)
+        or check_reference(step.reference)
+        or _check_metadata(step.metadata)
+        or (check_batch_id(step.reversal_of) if step.reversal_of is not None else None)
+        or check_size(step)
+    )
+
+
+def _check_metadata(metadata: str | None) -> Rejected | None:
+    if metadata is None:
+        return None
+    try:
+        canonical_metadata(metadata)
+    except Rejected as fault:
+        return fault
     return None

@@ -7,7 +7,7 @@ there is of a dry run: no handler keeps anything of it. It tells of each partiti
 from collections.abc import Iterator, Mapping, Sequence
 
 from commands.batch_events import posted, rejected
-from commands.decide import NOWHERE
+from commands.decide import TRIED
 from commands.promises import refusal
 from commands.state import Draft, Drafts
 from commands.types import Policy, PostBatch, ReverseBatch, TryBatch
@@ -19,7 +19,7 @@ def tried(drafts: Drafts, draft: Draft, step: TryBatch, policy: Policy) -> Batch
     entries = untried(step)
     mine = {entry.partition: found for entry in entries if (found := drafts.get(entry.partition)) is not None}
     asked = [entry for entry in entries if entry.partition in mine]
-    head = NOWHERE, draft.writer_epoch, draft.recorded_at, step.batch_id, step.command_offset, step.payload_hash
+    head = TRIED, draft.writer_epoch, draft.recorded_at, step.batch_id, step.command_offset, step.payload_hash
     refused = refusal(
         asked,
         lambda entry: mine[entry.partition].account(entry.account_id),
@@ -56,4 +56,4 @@ def _results(entries: Sequence[PlacedEntry], mine: Mapping[int, Draft]) -> Itera
         key = entry.account_id, entry.asset
         balances[key] = balances.get(key, account.balance(entry.asset)) + change
         versions[entry.account_id] = versions.get(entry.account_id, account.version) + 1
-        yield EntryResult(entry.leg, NOWHERE, versions[entry.account_id], balances[key])
+        yield EntryResult(entry.leg, TRIED, versions[entry.account_id], balances[key])

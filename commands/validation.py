@@ -261,9 +261,11 @@ def canonical_metadata(text: str) -> str:
     try:
         value = json.loads(text, parse_float=exact_float, parse_constant=_refuse_constant)
         canonical = json.dumps(value, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-        canonical.encode("utf-8")
+        size = len(canonical.encode("utf-8"))
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise InvalidMetadata(f"metadata is no JSON that can be kept: {error}"[:200]) from error
+    if size > MAX_METADATA_BYTES:  # a number can be longer: 1e15
+        raise InvalidMetadata(f"metadata in canonical form is larger than {MAX_METADATA_BYTES} bytes")
     if not isinstance(value, dict):
         raise InvalidMetadata(f"metadata must be a JSON object, not {type(value).__name__}")
     if canonical.count("{") + canonical.count("[") > MAX_METADATA_DEPTH and _is_deeper(value, MAX_METADATA_DEPTH):

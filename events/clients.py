@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 OPTIONS_FOR_ALL: Final = {"log.connection.close": False, "reconnect.backoff.max.ms": 1000}
 MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
-"""A dead letter carries a whole command and its reason, so it may be larger than a command."""
+"""For all producers. A dead letter carries a whole command and its reason; other topics take less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +54,10 @@ class KafkaClients:
 
     def consumer(self, group: str, **settings: Any) -> Consumer:
         """Return a consumer that sees committed records only and never moves or commits an offset by itself."""
+        settings = {"isolation_level": "read_committed", **settings}
         return Consumer(
             self._conf(
                 group_id=group,
-                isolation_level="read_committed",
                 enable_auto_commit=False,
                 enable_auto_offset_store=False,
                 auto_offset_reset="error",

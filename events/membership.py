@@ -101,4 +101,4 @@ def member_settings(protocol: GroupProtocol, member: str) -> dict[str, Any]:
 
 def passing_settings() -> dict[str, Any]:
     """Return the settings of a consumer that only passes through a classic group, with no name to come back under."""
-    return {"group_protocol": "classic", "max_poll_interval_ms": SESSION_TIMEOUT_MS, **_CLASSIC}
+    return {"group_protocol": "classic", "max_poll_interval_ms": MAX_POLL_INTERVAL_MS, **_CLASSIC}

@@ -50,22 +50,26 @@ class Vacancies:
         """Look again and again until `stop` is set. Never raises: handlers do their work without it."""
         while not stop.wait(_LOOK_EVERY):
             try:
-                if self._due(time.monotonic()):
+                if self.due(time.monotonic()):
                     self._have_all_join(stop)
                 self._trouble = ""
-            except (KafkaException, struct.error) as error:
+            except Exception as error:  # noqa: BLE001  # said once; it is looked at again
+                self._since = {}
                 if str(error) != self._trouble:
-                    log.info("group %s can't be looked at: %s", self._group, error)
+                    log.warning("group %s can't be looked at: %s", self._group, error)
                 self._trouble = str(error)
 
-    def _due(self, now: float) -> bool:
+    def due(self, now: float) -> bool:
         """Whether it is this member's turn to do something about partitions that are nobody's.
 
         `list_groups` is deprecated, but librdkafka (2.16) ends the process when a request of its successor has timed
         out and the group's coordinator comes back: it answers a request that is no more.
         """
         described: list[Any] = self._admin.list_groups(self._group, timeout=_ANSWER)
-        group = next((found for found in described if found.error is None and found.state == "Stable"), None)
+        known = [found for found in described if found.error is None]  # by its coordinator, of all brokers
+        if described and not known:
+            raise KafkaException(described[0].error)
+        group = next((found for found in known if found.state == "Stable"), None)
         members = sorted(member.id[:-_UUID] for member in group.members) if group else []
         if group is None or self._member not in members:
             self._since = {}

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from commands.codec import Outcome
+from commands.decide import TRIED
 from events.money import to_decimal
 from events.types import (
     AccountClosed,
@@ -201,7 +202,7 @@ def entry_at(partition: int, event: Entry, **told: Any) -> LedgerEntry:
         ValueError: its metadata is no JSON.
     """
     recorded_at = from_micros(event.recorded_at)
-    dry_run = event.sequence < 0
+    dry_run = event.sequence == TRIED
     return LedgerEntry(
         entry_id=DRY_RUN if dry_run else entry_id(partition, event.sequence),
         account_id=event.account_id,
@@ -229,7 +230,7 @@ def batch_of(outcome: Outcome) -> LedgerBatch:
     """Return the batch of an accepted `PostBatch` or `ReverseBatch`."""
     event = outcome.event
     assert isinstance(event, BatchPosted), event
-    recorded_at, dry_run = from_micros(event.recorded_at), event.sequence < 0
+    recorded_at, dry_run = from_micros(event.recorded_at), event.sequence == TRIED
     entries = tuple(
         LedgerEntry(
             entry_id=DRY_RUN if dry_run else entry_id(entry.partition, entry.sequence),
@@ -322,7 +323,7 @@ def _place(outcome: Outcome) -> dict[str, Any]:
         "recorded_at": from_micros(event.recorded_at),
         "command_id": event.command_id,
         "replayed": outcome.replayed,
-        "dry_run": event.sequence < 0,
+        "dry_run": event.sequence == TRIED,
     }
 
 

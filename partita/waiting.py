@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from commands.codec import Outcome
+from commands.decide import TRIED
 from commands.errors import OutcomeUnknown
 from commands.payload import payload_hash
 from commands.types import BatchCommand, Command, ReverseBatch
-from events.batch import PASSING
 from events.errors import LedgerError
 from events.types import Answer as Event
-from events.types import BatchPosted, BatchRejected, CommandRejected
+from events.types import BatchPosted, BatchRejected
 
 Answer = Outcome | LedgerError
 """The outcome of a command, or why there is none."""
@@ -43,9 +43,8 @@ class Question(NamedTuple):
 
     @classmethod
     def answered_by(cls, event: Event) -> "Question":
-        """Return the question that `event` answers. A refusal that passes is not recorded either, and no dry run."""
-        passes = isinstance(event, CommandRejected | BatchRejected) and event.code in PASSING
-        dry_run = event.sequence < 0 and not passes
+        """Return the question that `event` answers."""
+        dry_run = event.sequence == TRIED
         if isinstance(event, BatchPosted | BatchRejected):
             return cls("", event.command_id, event.payload_hash, event.reversal_of, dry_run)
         return cls(event.account_id, event.command_id, event.payload_hash, None, dry_run)

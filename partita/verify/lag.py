@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from events.checks import CheckResult
 from events.clients import unavailable
@@ -67,13 +67,16 @@ def _left(wiring: Wiring, ends: Mapping[int, int]) -> dict[int, tuple[int, int]]
 
 
 def _committed(wiring: Wiring, partitions: Iterable[int]) -> dict[int, int]:
-    """Return the offsets that the group of the handlers has committed."""
+    """Return the offsets that the group of the handlers has committed, be a transaction open that moves them.
+
+    It asks as a consumer that never joins: the admin client's own call can end the process (docs/adr/0018).
+    """
     wanted = [TopicPartition(wiring.topics.commands, p) for p in partitions]
-    group = ConsumerGroupTopicPartitions(wiring.handler_group, wanted)
-    admin = wiring.clients.admin()  # kept: what is asked of one that is gone is never answered
+    asking = wiring.clients.consumer(wiring.handler_group, isolation_level="read_uncommitted")
     try:
-        (asked,) = admin.list_consumer_group_offsets([group], request_timeout=_ANSWER).values()
-        found = asked.result(2 * _ANSWER).topic_partitions or []
-    except (KafkaException, TimeoutError) as error:
+        found = asking.committed(wanted, _ANSWER)
+    except KafkaException as error:
         raise unavailable(wiring.clients, error) from error
+    finally:
+        asking.close()
     return {tp.partition: tp.offset for tp in found if tp.error is None}

@@ -84,7 +84,7 @@ class Entry(Answer):
     reference: str | None
     metadata: Json | None
     partition: int
-    sequence: Annotated[int, Field(description="Its place in the partition; -1 for a dry run")]
+    sequence: Annotated[int, Field(description="Its place in the partition; -2 for a dry run")]
     recorded_at: TimeOut
     effective_at: TimeOut
 

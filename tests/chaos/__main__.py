@@ -37,7 +37,8 @@ def main() -> int:
         ledger_on(stack.addresses, directory, group_protocol=given.protocol) as ledger,
     ):
         report = asyncio.run(run(ledger, stack, faults, given.seed, accounts=given.accounts))
-    shutil.rmtree(directory)  # of a run that raises it is what there is to be seen
+    if report.ok:
+        shutil.rmtree(directory)  # else it is what there is to be seen
     if given.json:
         print(json.dumps(report.to_dict(), indent=2))
     else:

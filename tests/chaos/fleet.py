@@ -168,7 +168,7 @@ class Fleet:
         group, admin = wiring.handler_group, wiring.clients.admin()
         try:
             found = admin.describe_consumer_groups([group], request_timeout=10)[group].result(20)
-        except KafkaException as error:
+        except (KafkaException, TimeoutError) as error:
             return f"{group}: {error}\n"
         lines = [f"{group}: {found.state}, {found.type}, {found.partition_assignor}"]
         lines += [f"{m.group_instance_id}: {m.member_id} {m.assignment.topic_partitions}" for m in found.members]

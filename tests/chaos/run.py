@@ -82,17 +82,19 @@ async def run(
         await asyncio.to_thread(fleet.start)
         fleet.others = (ledger.service("balances").start(),)
         await bank.open()
+        well = False
         try:
             async with asyncio.TaskGroup() as together:
                 together.create_task(bank.run())
                 await fleet.befall(faults, on_fault)
                 bank.closing = True
-        except Exception:
-            tell(f"what there is to be seen: {await asyncio.to_thread(fleet.keep_evidence)}")
-            raise
-        audit = await asyncio.to_thread(read_log, ledger)
-        database = ledger.wiring().database(Access.READ)
-        checks = [*check_log(audit, bank), *await check_read_model(audit, bank, database)]
+            audit = await asyncio.to_thread(read_log, ledger)
+            database = ledger.wiring().database(Access.READ)
+            checks = [*check_log(audit, bank), *await check_read_model(audit, bank, database)]
+            well = all(result.ok for result in checks)
+        finally:
+            if not well:
+                tell(f"what there is to be seen: {await asyncio.to_thread(fleet.keep_evidence)}")
     return Report(
         seed=seed,
         protocol=str(ledger.settings().group_protocol),

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from commands.decide import TRIED
 from commands.types import (
     AccountCommand,
     LockAccount,
@@ -154,11 +155,15 @@ FORGED: list[Step] = [
     _try()._replace(entries=[_ALICE._replace(partition=_ELSEWHERE.partition)]),
     _try()._replace(entries=[_ALICE, _ELSEWHERE._replace(partition=_ALICE.partition)]),
     _try()._replace(entries=[_ELSEWHERE._replace(leg=0)]),
-    _try(results=[EntryResult(0, -1, 1, UNIT)]),
-    _try(results=[EntryResult(1, -1, 1, UNIT)]),
-    _try(results=[EntryResult(1, -1, 1, UNIT)] * 2)._replace(entries=[_ALICE, _ELSEWHERE]),
-    _try(results=[EntryResult(1, -1, 1, 10**5000)])._replace(entries=[_ALICE, _ELSEWHERE]),
+    _try(results=[EntryResult(0, TRIED, 1, UNIT)]),
+    _try(results=[EntryResult(1, TRIED, 1, UNIT)]),
+    _try(results=[EntryResult(1, TRIED, 1, UNIT)] * 2)._replace(entries=[_ALICE, _ELSEWHERE]),
+    _try(results=[EntryResult(1, TRIED, 1, 10**5000)])._replace(entries=[_ALICE, _ELSEWHERE]),
     _try(results=[EntryResult(1, 7, 1, UNIT)])._replace(entries=[_ALICE, _ELSEWHERE]),
+    _try(reference="r" * 3_000_000),
+    _try(reversal_of="r" * 3_000_000),
+    _try(metadata="no json"),
+    _try()._replace(entries=[_ALICE._replace(leg=leg, reference="r" * 600) for leg in range(1000)]),
     _reserve()._replace(home=PARTITIONS),
     _reserve()._replace(home=-1),
     _reserve()._replace(batch_id=""),
@@ -286,11 +291,11 @@ def test_large_batches_that_come_together_are_spread_over_several_transactions(
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else they outlast the transaction's time-out, and so again when they are taken again, for ever."""
-    monkeypatch.setattr("commands.handler._MOST_APPENDED", 40)
+    monkeypatch.setattr("commands.handler._MOST_APPENDED", 8_000)
     bank.ledger.group_size = 100
     commands = [batch(*(credit(name) for name in ACCOUNTS * 2), batch_id=f"b-{i}") for i in range(30)]
     outcomes = bank.do(*commands, *(post(f"p-{i}") for i in range(30)), *commands)
     assert len(outcomes) == 90
     assert {bank.balances()[name] for name in ACCOUNTS} == {70}
     most = max(turn.appended for member in bank.members for turn in member.turns)
-    assert most < 40 + 14
+    assert most < 60

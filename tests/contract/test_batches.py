@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from commands.codec import Outcome
+from commands.decide import TRIED
 from commands.errors import (
     AccountIsClosed,
     AccountIsFrozen,
@@ -39,9 +40,11 @@ from commands.types import (
     SettleBatch,
     UnlockAccount,
 )
+from commands.validation import MAX_METADATA_BYTES
 from events.account import Account
 from events.follow import Record
 from events.money import MAX_UNITS
+from events.partitioner import home_of
 from events.types import BatchEntry, BatchEntryPosted, BatchPosted, BatchRejected, EntryReserved, LockToken
 from tests.support.fake_ledger import FakeLedger, Member
 from tests.support.samples import CODECS, CREDIT, DEBIT, TOPICS, UNIT, post, repeats
@@ -311,14 +314,17 @@ def test_a_batch_in_the_wrong_partition_is_rejected_by_name(bank: Bank) -> None:
 def test_a_dry_run_tells_what_the_batch_would_come_to_and_records_nothing(bank: Bank) -> None:
     command = batch(*(debit(name) if n % 2 else credit(name) for n, name in enumerate(ACCOUNTS)), debit("alice"))
     before = bank.ledger.accounts()
-    dry = bank.posted(command._replace(dry_run=True))
-    assert {dry.sequence, *(entry.sequence for entry in dry.entries)} == {-1}
+    (outcome,) = bank.do(command._replace(dry_run=True))
+    dry = outcome.event
+    assert isinstance(dry, BatchPosted)
+    assert (outcome.replayed, outcome.partition) == (False, home_of(command.command_id, PARTITIONS))
+    assert {dry.sequence, *(entry.sequence for entry in dry.entries)} == {TRIED}
     assert bank.ledger.accounts() == before
     assert bank.entries == []
     told = bank.posted(command)
     assert [entry.version for entry in dry.entries] == [2, 2, 2, 2, 2, 2, 3]  # as if posted at once
     versions = [entry.version for entry in told.entries]
-    assert [e._replace(sequence=-1) for e in told.entries] == [
+    assert [e._replace(sequence=TRIED) for e in told.entries] == [
         e._replace(version=version) for e, version in zip(dry.entries, versions, strict=True)
     ]
     assert (dry.command_id, dry.payload_hash) == (told.command_id, told.payload_hash)
@@ -330,6 +336,25 @@ def test_a_dry_run_tells_which_entry_would_be_refused_and_why(bank: Bank, name: 
     fault = bank.rejected(batch(*entries, dry_run=True), InsufficientFunds, leg=ACCOUNTS.index(name))
     assert fault.details["account_id"] == name
     assert bank.entries == []
+
+
+@pytest.mark.parametrize("name", ACCOUNTS)
+def test_a_dry_run_is_refused_for_a_lock_as_the_batch_would_be(bank: Bank, name: str) -> None:
+    bank.do(LockAccount("lock", None, name, 3_600_000_000))
+    command = batch(*(credit(account) for account in ACCOUNTS))
+    for dry_run in (True, False):
+        (outcome,) = bank.do(command._replace(dry_run=dry_run))
+        assert isinstance(outcome.event, BatchRejected)
+        assert (outcome.event.code, outcome.event.leg) == ("AccountLocked", ACCOUNTS.index(name))
+        assert (outcome.event.sequence == TRIED) is dry_run
+
+
+def test_metadata_that_grow_in_canonical_form_are_refused_before_any_account_is_asked(bank: Bank) -> None:
+    growing = f'{{"a":[{",".join(["1e15"] * 2000)}]}}'
+    assert len(growing) < MAX_METADATA_BYTES
+    command = batch(*(credit(name) for name in ACCOUNTS[:-1]), credit(ACCOUNTS[-1], metadata=growing))
+    bank.rejected(command, InvalidMetadata, leg=len(ACCOUNTS) - 1)
+    bank.rejected(batch(credit("alice"), batch_id="b-2", metadata=growing), InvalidMetadata)
 
 
 def test_a_dry_run_of_a_reversal_tells_what_it_would_come_to(bank: Bank) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from commands.decide import TRIED
 from partita import (
     AccountIsClosed,
     AccountIsFrozen,
@@ -144,12 +145,12 @@ async def test_an_account_that_there_is_not(engine: LedgerEngine, account: Accou
 async def test_a_dry_run_tells_all_and_changes_nothing(engine: LedgerEngine, account: Account) -> None:
     alice = account()
     tried = await engine.open_account(alice, command_id="open", dry_run=True)
-    assert (tried.status, tried.version, tried.sequence, tried.dry_run) == (AccountStatus.OPEN, 1, -1, True)
+    assert (tried.status, tried.version, tried.sequence, tried.dry_run) == (AccountStatus.OPEN, 1, TRIED, True)
     assert (await engine.open_account(alice, command_id="open")).version == 1
     credit: dict[str, Any] = {"account_id": alice, "amount": 10, "entry_type": "credit", "command_id": "credit"}
     for _ in range(2):
         dry = await engine.create_entry(**credit, dry_run=True)
-        assert of(dry, "entry_id", "sequence", "running_balance", "replayed") == ("dry-run", -1, 10, False)
+        assert of(dry, "entry_id", "sequence", "running_balance", "replayed") == ("dry-run", TRIED, 10, False)
     with pytest.raises(InsufficientFunds):
         await engine.place_hold(alice, 5, command_id="hold", dry_run=True)
     entry = await engine.create_entry(**credit)

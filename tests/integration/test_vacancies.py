@@ -51,13 +51,16 @@ def test_a_partition_that_is_nobodys_is_shared_out_again(ledger: Ledger) -> None
     ledger.await_handler(first)
     first.kill()
 
+    said = ledger.directory / "dying.log"
     argv = [sys.executable, "-m", "tests.integration.test_vacancies", wiring.clients.bootstrap, group, topic]
-    with subprocess.Popen(argv, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as dying:
-        assert dying.stdout is not None
-        assert dying.stdout.readline() == f"has {PARTITIONS}\n"
-        second = ledger.service("handler", "--instance", SECOND).start()
-        assert dying.stdout.readline() == f"gives up {PARTITIONS // 2}\n"
-        assert dying.wait(20) == -signal.SIGKILL
+    with said.open("w") as log, subprocess.Popen(argv, cwd=Path(__file__).parents[2], stdout=log) as dying:
+        try:
+            eventually(lambda: said.read_text() == f"has {PARTITIONS}\n")
+            second = ledger.service("handler", "--instance", SECOND).start()
+            assert dying.wait(30) == -signal.SIGKILL
+        finally:
+            dying.kill()
+    assert said.read_text().endswith(f"gives up {PARTITIONS // 2}\n")
     first.start()
     names = {member_name(group, FIRST), member_name(group, SECOND)}
     eventually(lambda: _owned(wiring).keys() == names)

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, get_args
 
-from commands.decide import NOWHERE
-from commands.types import BatchCommand, Command, PostBatch, ReserveBatch, ReverseBatch, UnlockAccount
+from commands.decide import NOWHERE, TRIED
+from commands.types import BatchCommand, Command, PostBatch, ReserveBatch, ReverseBatch, TryBatch, UnlockAccount
 from events.account import NEW_ACCOUNT, Account, evolve
 from events.follow import StoredEvent
 from events.types import (
@@ -72,19 +72,33 @@ def _told_first(found: Evidence, logged: _Logged, place: Place, command: Command
     """
     told = found.told.get(command.reply_key or "", ())
     if command.dry_run and len(told) > 1:
-        demand(all(again.event.sequence == NOWHERE for again, _ in told), f"I2: {command} is told {told}")
+        demand(_was_passed_on(found, command), f"I2: {command} was tried by one handler, and is told {told}")
+        wanted = question(place, command)
+        for again, _ in told:
+            event = again.event
+            fine = event.sequence == TRIED and (again.replayed, again.partition) == (False, place[0])
+            same = (event.command_id, event.payload_hash) == (wanted.command_id, wanted.payload_hash)
+            demand(fine and same, f"I2: {command} is told {again} again")
         return []
     outcome = found.outcome(command)
     event = outcome.event
-    if event.sequence == NOWHERE:
-        fine = not outcome.replayed and (command.dry_run or passes(event))
-        demand(fine, f"I2: {command} is told of {outcome}, which is not in the log")
+    if event.sequence < 0:
+        fine = event.sequence == TRIED if command.dry_run else event.sequence == NOWHERE and passes(event)
+        demand(fine and not outcome.replayed, f"I2: {command} is told of {outcome}, which is not in the log")
         return []
     demand(_answers(event, logged, place, command), f"I2: {command} is told {outcome}, which is no answer to it")
     if outcome.replayed:
         demand(event.command_offset < place[1] and not passes(event), f"I3: {command} at {place} is told {outcome}")
         return []
     return [(place[0], event.sequence)]
+
+
+def _was_passed_on(found: Evidence, command: Command) -> bool:
+    """Whether a handler asked another one to go on with the dry run."""
+    cluster = found.ledger.cluster
+    sent = (record for p in range(cluster.partitions) for record in cluster.sent_by_handlers(TOPICS.commands, p))
+    steps = (CODECS.commands.decode(record.value) for record in sent)
+    return any(isinstance(step, TryBatch) and step.reply_key == command.reply_key for step in steps)
 
 
 def _answers(event: object, logged: _Logged, place: Place, command: Command) -> bool:

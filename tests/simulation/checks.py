@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
-from commands.decide import NOWHERE
+from commands.decide import NOWHERE, TRIED
 from commands.records import POSITION_KEY, Position, flight_key, promise_key, read_position, read_promises
 from commands.state import PartitionState
 from commands.types import AccountCommand, Command
@@ -93,7 +93,7 @@ def _is_refused(found: Evidence, place: Place, command: Command, by_question: Ma
     if repeats or not (command.dry_run or passes(outcome.event)):
         demand(outcome.event == answer, f"I2: {command} is told {outcome}, but the log has {answer}")
         return False
-    demand(outcome.event.sequence == NOWHERE, f"I2: {command} is told of {outcome}")
+    demand(outcome.event.sequence == (TRIED if command.dry_run else NOWHERE), f"I2: {command} is told of {outcome}")
     return True
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from commands.codec import Outcome
+from commands.decide import TRIED
 from commands.errors import IdempotencyConflict, InsufficientFunds, InvalidMetadata, WrongPartition
 from commands.records import hold_key
 from commands.rejections import from_event
@@ -202,7 +203,7 @@ def test_a_dry_run_tells_the_outcome_and_changes_nothing() -> None:
     ledger = Partition()
     (dry,) = ledger.take(post(dry_run=True))
     assert isinstance(dry.event, EntryPosted)
-    assert (dry.replayed, dry.event.sequence, dry.event.running_balance, dry.event.version) == (False, -1, UNIT, 1)
+    assert (dry.replayed, dry.event.sequence, dry.event.running_balance, dry.event.version) == (False, TRIED, UNIT, 1)
     assert ledger.log == []
     assert ledger.state.account("alice") is NEW_ACCOUNT
     (first,) = ledger.take(post())
@@ -223,7 +224,7 @@ def test_a_dry_run_of_what_was_answered_tells_that_answer() -> None:
     first, again, other = ledger.take(post(), post(dry_run=True), post(amount=7, dry_run=True))
     assert repeats(again, first)
     assert isinstance(other.event, CommandRejected)
-    assert (other.event.code, other.event.sequence) == ("IdempotencyConflict", -1)
+    assert (other.event.code, other.event.sequence) == ("IdempotencyConflict", TRIED)
 
 
 def test_a_hold_of_a_group_is_settled_in_the_same_group() -> None:

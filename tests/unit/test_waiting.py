@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from commands.codec import Outcome
+from commands.decide import NOWHERE, TRIED
 from commands.errors import OutcomeUnknown
 from commands.payload import payload_hash
 from commands.types import PostEntry
@@ -60,8 +61,18 @@ async def test_an_outcome_for_another_payload_or_for_nobody_is_not_taken() -> No
 async def test_the_outcome_of_a_dry_run_is_not_taken_for_that_of_the_command() -> None:
     waiting = Waiting()
     wet, dry = asked(waiting, [post()]), asked(waiting, [post(dry_run=True)])
-    waiting.tell(outcome(post(), sequence=-1))
+    waiting.tell(outcome(post(), sequence=TRIED))
     assert (wet.unanswered, dry.unanswered) == (1, 0)
+
+
+async def test_a_refusal_of_a_dry_run_that_comes_late_is_not_taken_for_that_of_the_command() -> None:
+    waiting = Waiting()
+    wet = asked(waiting, [post()])
+    refused = rejected(sequence=TRIED, code="AccountLocked", payload_hash=payload_hash(post()))
+    waiting.tell(Outcome(False, 0, refused))
+    assert wet.unanswered == 1
+    waiting.tell(Outcome(False, 0, refused._replace(sequence=NOWHERE)))
+    assert wet.unanswered == 0
 
 
 async def test_a_dry_run_of_what_was_answered_before_is_told_of_that() -> None:
