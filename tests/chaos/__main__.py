@@ -61,6 +61,7 @@ def _show(report: Report) -> None:
     found = Table("what", "how many", title=f"seed {report.seed}, {report.protocol} protocol, {report.seconds} s")
     for kind, count in report.faults.items():
         found.add_row(f"fault: {kind}", f"{count} (slowest recovery {report.slowest_recovery[kind]} s)")
+    found.add_row("partitions shared out again", f"{report.shared_out_again}")
     found.add_row("transfers", f"{report.transfers:,}")
     for outcome, count in report.outcomes.items():
         found.add_row(f"told: {outcome}", f"{count:,}")

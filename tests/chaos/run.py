@@ -26,7 +26,8 @@ ACCOUNTS: Final = 500
 class Report:
     """What happened. Times are in seconds; `unknown` outcomes were asked again until they were known.
 
-    `broker_restarts` are none of the faults, but what helps against a group that lets nobody in.
+    `broker_restarts` are none of the faults, but what helps against a group that lets nobody in; `shared_out_again` is
+    how often handlers found partitions that were nobody's.
     """
 
     seed: int
@@ -34,6 +35,7 @@ class Report:
     seconds: float
     faults: dict[str, int]
     broker_restarts: int
+    shared_out_again: int
     slowest_recovery: dict[str, float]
     transfers: int
     answers: int
@@ -101,6 +103,7 @@ async def run(
         seconds=round(time.monotonic() - begun, 1),
         faults=dict(happened),
         broker_restarts=fleet.broker_restarts,
+        shared_out_again=sum(service.log_text().count("are nobody's") for service in ledger.services),
         slowest_recovery=slowest,
         transfers=len(bank.asked),
         answers=bank.answered,
