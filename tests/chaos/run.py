@@ -26,8 +26,8 @@ ACCOUNTS: Final = 500
 class Report:
     """What happened. Times are in seconds; `unknown` outcomes were asked again until they were known.
 
-    `broker_restarts` are none of the faults, but what helps against a group that lets nobody in; `shared_out_again` is
-    how often handlers found partitions that were nobody's.
+    `broker_restarts` are none of the faults, but what helps against a group that lets nobody in; `shared_out_again`
+    is how often handlers found partitions that were nobody's.
     """
 
     seed: int
