@@ -36,7 +36,6 @@ from commands.validation import canonical, check_identity
 from events.account import NEW_ACCOUNT, Hold
 from events.codec import EventCodec, Undecodable
 from events.follow import Record
-from events.log import Outgoing
 from events.partitioner import home_of
 from events.topics import Topics
 
@@ -69,9 +68,7 @@ class Decider:
         except Undecodable as error:
             return record, error
 
-    def decide(
-        self, drafts: Drafts, draft: Draft, readings: Sequence[Reading], *, most: int | None = None
-    ) -> list[Outgoing]:
+    def decide(self, drafts: Drafts, draft: Draft, readings: Sequence[Reading], *, most: int | None = None) -> Outbox:
         """Return what to append for commands of the draft's partition; `draft`, and `drafts`, take in the events.
 
         No command is begun when their values have `most` bytes; `draft.next_command_offset` says how far it came.
@@ -101,7 +98,7 @@ class Decider:
                 case _:
                     self._answer(draft, record, command, out)
             draft.next_command_offset = record.offset + 1
-        return out.messages
+        return out
 
     def _answer(self, draft: Draft, record: Record, command: AccountCommand, out: Outbox) -> None:
         if unusable := check_identity(command):

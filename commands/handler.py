@@ -217,11 +217,11 @@ class Handler:
                 if size >= _MOST_APPENDED:
                     break
                 out = self._decider.decide(drafts, draft, group[i : i + _APPEND_EVERY], most=_MOST_APPENDED - size)
-                tally = tally.after(out)
-                self._log.append([message for message in out if message.topic != last])
-                outcomes += [message for message in out if message.topic == last]
-                appended += len(out)
-                size += sum(len(message.value or b"") for message in out)
+                tally = tally.after(out.messages)
+                self._log.append([message for message in out.messages if message.topic != last])
+                outcomes += [message for message in out.messages if message.topic == last]
+                appended += len(out.messages)
+                size += out.size
         self._append_heads(drafts, outcomes)
         return appended, tally
 

@@ -27,7 +27,7 @@ _LOOK_EVERY: Final = 2.0
 _ANSWER: Final = 5.0
 _LONGEST_JOIN: Final = 30.0
 _POLL: Final = 0.1
-_UUID: Final = 37
+_SUFFIX: Final = 37
 """Characters that Kafka puts behind the name of a static member to make its id."""
 
 
@@ -70,7 +70,7 @@ class Vacancies:
         if described and not known:
             raise KafkaException(described[0].error)
         group = next((found for found in known if found.state == "Stable"), None)
-        members = sorted(member.id[:-_UUID] for member in group.members) if group else []
+        members = sorted(member.id[:-_SUFFIX] for member in group.members) if group else []
         if group is None or self._member not in members:
             self._since = {}
             return False

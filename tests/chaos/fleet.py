@@ -154,8 +154,10 @@ class Fleet:
         await asyncio.to_thread(self.stack.start, "kafka")
 
     def keep_evidence(self) -> Path:
-        """Keep for whoever looks why all stands still: the group as the broker has it, its log, and what each
-        handler is at. It ends the handlers. Returns the directory, which has their logs too."""
+        """Keep what tells why a run went wrong, and return the directory, which has the handlers' logs too.
+
+        That is the broker's log, the group as the broker has it, and what each handler was at, which ends them.
+        """
         directory = self.ledger.directory
         (directory / "kafka.log").write_text(self.stack.log_text("kafka"))
         for handler in self.handlers.values():

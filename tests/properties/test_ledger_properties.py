@@ -38,7 +38,7 @@ class OnePartition:
     def take(self, commands: Sequence[AccountCommand], *, commit: bool = True) -> None:
         draft = Draft(self.state, recorded_at=NOON)
         records = [record(command, self.offset + i) for i, command in enumerate(commands)]
-        out = decider().decide({0: draft}, draft, [decider().read(record) for record in records])
+        out = decider().decide({0: draft}, draft, [decider().read(record) for record in records]).messages
         if commit:
             draft.commit()
             self.offset += len(commands)

@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 from commands.group import Decider
 from commands.handler import Handler
+from commands.outbox import Outbox
 from commands.restore import Restorer, _Restoring
 from commands.state import PartitionState
 from events.codec import EventCodec
@@ -99,7 +100,7 @@ def state_is_kept_before_the_commit() -> AbstractContextManager[object]:
     """What was decided is in the state, aborted or not."""
     original = Decider.decide
 
-    def decide(self: Decider, *given: Any, **named: Any) -> list[Outgoing]:
+    def decide(self: Decider, *given: Any, **named: Any) -> Outbox:
         out, draft = original(self, *given, **named), given[1]
         draft.commit()
         vars(draft)["commit"] = lambda: None  # once is enough

@@ -89,7 +89,7 @@ class OneHandler:
         demand(partition in drafts.drafts, f"I5: a handler commits commands of partition {partition}, not its own")
         said: list[Outgoing] = []
         for record, command in readings:
-            out = self._decider.decide(drafts, drafts.drafts[partition], [(record, command)])
+            out = self._decider.decide(drafts, drafts.drafts[partition], [(record, command)]).messages
             asked = self._evidence.asked.get((partition, record.offset))
             if asked is not None and not out:
                 self.waiting.add(asked.reply_key or "")

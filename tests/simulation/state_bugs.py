@@ -10,12 +10,12 @@ from commands import group, rules, state
 from commands.errors import Rejected
 from commands.group import Decider
 from commands.handler import Handler
+from commands.outbox import Outbox
 from commands.records import POSITION_KEY, Kept
 from commands.state import Draft, PartitionState
 from commands.store import StoreLost
 from commands.types import AccountCommand
 from events.account import Account, Hold, evolve_hold
-from events.log import Outgoing
 from events.types import HoldEvent, HoldSettled
 from tests.simulation.planted import Bugs
 from tests.support.memory_store import MemoryStore
@@ -136,7 +136,9 @@ def what_can_not_be_read_is_skipped() -> AbstractContextManager[object]:
     """There are no dead letters."""
     original = Decider.decide
 
-    def decide(self: Decider, *given: Any, **named: Any) -> list[Outgoing]:
-        return [message for message in original(self, *given, **named) if message.topic != TOPICS.deadletter]
+    def decide(self: Decider, *given: Any, **named: Any) -> Outbox:
+        out = original(self, *given, **named)
+        out.messages = [message for message in out.messages if message.topic != TOPICS.deadletter]
+        return out
 
     return patch.object(Decider, "decide", decide)

@@ -46,7 +46,7 @@ class Partition:
         draft = Draft(self.state, recorded_at=NOON)
         records = [record(value, self.offset + i, self.state.partition) for i, value in enumerate(values)]
         readings = [self.decider.read(record) for record in records]
-        return draft, self.decider.decide({draft.partition: draft}, draft, readings)
+        return draft, self.decider.decide({draft.partition: draft}, draft, readings).messages
 
     def take(self, *values: Command | bytes | None) -> list[Outcome]:
         """Decide a group, commit it, and return the outcomes."""
@@ -197,6 +197,14 @@ def test_the_assets_scale_is_the_policys() -> None:
     assert isinstance(fine.event, CommandRejected)
     assert fine.event.code == "InvalidAmount"
     assert isinstance(coarse.event, EntryPosted)
+
+
+def test_no_command_is_begun_when_there_are_enough_bytes_dead_letters_counted() -> None:
+    ledger = Partition()
+    draft = Draft(ledger.state, recorded_at=NOON)
+    readings = [ledger.decider.read(record(b"junk" * 250, at)) for at in range(5)]
+    out = ledger.decider.decide({0: draft}, draft, readings, most=1500)
+    assert (len(out.messages), out.size, draft.next_command_offset) == (2, 2000, 2)
 
 
 def test_a_dry_run_tells_the_outcome_and_changes_nothing() -> None:
